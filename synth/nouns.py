@@ -1,0 +1,143 @@
+"""The words of Cohortium as types. Everything else passes these around; see docs/words.md.
+
+All of them are frozen: a subject is drawn once, a scan's parameters are drawn once, and images follow from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Sex = Literal["F", "M"]
+Status = Literal["released", "refused", "built"]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What a subject's brain is like on one visit: the values its images are asked to show."""
+
+    visit: int
+    years_since_first: float
+    age_years: float
+    brain_ml: float
+    ventricle_ml: float
+    lesion_ml: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One digital person: everything drawn before any pixel. ``design_weight`` undoes deliberate oversampling."""
+
+    subject_id: str
+    cohort_id: str
+    subject_index: int
+    age_years: float
+    sex: Sex
+    diagnosis: str
+    intracranial_ml: float
+    manufacturer: str
+    manufacturer_model: str
+    field_strength_t: float
+    design_weight: float
+    visits: tuple[Visit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One acquisition of a subject, with every drawn parameter; an image can be regenerated from it alone.
+
+    ``parameters`` holds only JSON values (numbers, strings, lists, mappings).
+    """
+
+    scan_id: str
+    cohort_id: str
+    subject_id: str
+    visit: int
+    kind: str
+    engine: str
+    engine_version: str
+    manufacturer: str
+    manufacturer_model: str
+    field_strength_t: float
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A quantity measured back from an image, beside what was requested. ``tolerance`` is absolute, in ``unit``."""
+
+    name: str
+    unit: str
+    requested: float
+    measured: float
+    tolerance: float
+
+    @property
+    def within(self) -> bool:
+        """Whether the measured value lies within the tolerance of the requested one (never true for NaN)."""
+        return bool(abs(self.measured - self.requested) <= self.tolerance)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Pixels, masks and geometry of one scan.
+
+    ``pixels`` is uint16, C order, indexed (x, y, z) for volumes; stored value times ``intensity_scale`` is the
+    signal in the engine's unit ``intensity_unit``. ``affine`` maps voxel indices to millimetres (RAS+).
+    ``masks`` are uint8 label maps of the same shape.
+    """
+
+    image_id: str
+    scan: Scan
+    pixels: NDArray[np.uint16]
+    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, ...]
+    intensity_scale: float
+    intensity_unit: str
+    masks: Mapping[str, NDArray[np.uint8]]
+    measurements: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """N consecutive subjects to be rendered together. ``shard_id`` names the content, so it names the file."""
+
+    shard_id: str
+    cohort_id: str
+    first_subject: int
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """One gate of a report: the value it looked at, the threshold, and a sentence that says how far it is off."""
+
+    gate: str
+    value: float
+    threshold: float
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The scorecard of a cohort. ``scores`` are flat numbers; ``gates`` decide the release."""
+
+    cohort_id: str
+    spec_hash: str
+    scores: Mapping[str, float]
+    gates: tuple[GateResult, ...] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(gate.passed for gate in self.gates)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The sentences of the gates that do not hold."""
+        return tuple(gate.reason for gate in self.gates if not gate.passed)

@@ -1,0 +1,205 @@
+"""CohortSpec: what was asked for. TOML -> frozen, validated models with a stable content hash.
+
+Unknown keys are refused with the nearest known one; impossible values are refused naming field, value and range.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synth.errors import SpecError, suggest_nearest
+
+MAX_SUBJECTS = 1_000_000
+MAX_NAME = 40
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+SortedUnique = AfterValidator(lambda values: _refuse_repeats(values))
+
+
+def _refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"each value may be listed once, got {list(values)}")
+    return values
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class WhereSpec(_Part):
+    """Restricts the population before anything is drawn. A list means "any of these"."""
+
+    age_years: tuple[float, float] | None = Field(None, description="youngest and oldest age at the first visit")
+    sex: tuple[str, ...] | None = Field(None, description="sexes to include: F, M")
+    diagnosis: tuple[str, ...] | None = Field(None, description="diagnoses to include")
+    manufacturer: tuple[str, ...] | None = Field(None, description="scanner makers to include")
+    field_strength_t: tuple[float, ...] | None = Field(None, description="field strengths in tesla to include")
+
+    @model_validator(mode="after")
+    def _check_range(self) -> WhereSpec:
+        if self.age_years is not None and not self.age_years[0] < self.age_years[1]:
+            raise ValueError(f"age_years must be [youngest, oldest] with youngest < oldest, got {list(self.age_years)}")
+        return self
+
+
+class TargetsSpec(_Part):
+    """Wanted shares of the cohort by category. Shares of one attribute may leave a rest, which keeps its natural mix."""
+
+    sex: dict[str, Probability] | None = Field(None, description="wanted share by sex, e.g. {F = 0.5}")
+    diagnosis: dict[str, Probability] | None = Field(None, description="wanted share by diagnosis")
+
+    @model_validator(mode="after")
+    def _check_sums(self) -> TargetsSpec:
+        for attribute in ("sex", "diagnosis"):
+            shares = getattr(self, attribute)
+            if shares is not None and sum(shares.values()) > 1 + 1e-9:
+                raise ValueError(f"targets.{attribute} sum to {sum(shares.values()):g}; shares must sum to 1 at most")
+        return self
+
+
+class PopulationSpec(_Part):
+    """Who is in the cohort."""
+
+    source: str = Field("adult-brain", description="name of the population model")
+    where: WhereSpec = Field(default_factory=WhereSpec, description="restriction of the population")
+    targets: TargetsSpec = Field(default_factory=TargetsSpec, description="wanted shares by category")
+
+
+class VisitsSpec(_Part):
+    """Follow-up: ``share`` of the subjects come back ``count - 1`` times, about ``interval_years`` apart."""
+
+    count: int = Field(1, ge=1, le=20, description="visits of a subject with follow-up, the first included")
+    interval_years: float = Field(1.0, gt=0, le=30, description="mean time between visits")
+    share: Probability = Field(1.0, description="share of the subjects that have follow-up visits")
+
+
+class ImagingSpec(_Part):
+    """Which images are made of each subject, and by which engine."""
+
+    engine: str = Field("mri", description="name of the engine")
+    contrasts: Annotated[tuple[str, ...], SortedUnique] = Field(("T1w",), min_length=1, description="contrasts or views")
+    resolution_mm: float = Field(2.0, description="isotropic voxel size in millimetres")
+    snr: tuple[float, float] = Field((20.0, 60.0), description="range of the drawn white-matter signal-to-noise ratio")
+    visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
+
+    @model_validator(mode="after")
+    def _check_snr(self) -> ImagingSpec:
+        if not 2.0 <= self.snr[0] <= self.snr[1] <= 1000.0:
+            raise ValueError(f"snr must be [lowest, highest] with 2 <= lowest <= highest <= 1000, got {list(self.snr)}")
+        return self
+
+
+class GatesSpec(_Part):
+    """What must hold before the cohort is released."""
+
+    adherence_min: Probability = Field(0.95, description="least share of images within tolerance, for each measurement")
+    adherence: dict[str, Probability] = Field(
+        default_factory=dict, description="per-measurement override of adherence_min, e.g. {snr = 0.9}"
+    )
+    population_error_max: Probability = Field(
+        0.02, description="largest difference between a wanted and an obtained share (one subject is always allowed)"
+    )
+    images_complete: Literal[True] = Field(True, description="every planned image must exist; cannot be switched off")
+
+
+class ScheduleSpec(_Part):
+    """When ``cohortium serve`` builds the recipe by itself."""
+
+    cron: str = Field(description="five-field cron expression, e.g. '0 3 * * 1'")
+    timezone: str = Field("UTC", description="IANA time zone name of the cron expression")
+
+
+class CohortSpec(_Part):
+    """A recipe. The same spec and engine version give the same cohort, bit for bit."""
+
+    name: str = Field(description="short name, lower-case letters, digits and dashes", max_length=MAX_NAME)
+    description: str = Field("", description="what the cohort is for, in a sentence or two")
+    subjects: int = Field(ge=1, le=MAX_SUBJECTS, description="number of subjects")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
+    population: PopulationSpec = Field(default_factory=PopulationSpec)
+    imaging: ImagingSpec = Field(default_factory=ImagingSpec)
+    gates: GatesSpec = Field(default_factory=GatesSpec)
+    schedule: ScheduleSpec | None = None
+
+    @model_validator(mode="after")
+    def _check_name(self) -> CohortSpec:
+        ok = self.name and all(c.isascii() and (c.islower() or c.isdigit() or c == "-") for c in self.name)
+        if not ok or self.name.startswith("-"):
+            raise ValueError(
+                f"name '{self.name}' is not allowed; use a-z, 0-9 and '-', starting with a letter or digit, "
+                f"{MAX_NAME} characters at most"
+            )
+        return self
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of everything that was asked for, except the schedule and the description."""
+        return _hash_json(self.model_dump(mode="json", exclude={"schedule", "description"}))
+
+    @property
+    def images_hash(self) -> str:
+        """SHA-256 of what decides the images; recipes that differ only in gates share their images."""
+        return _hash_json(self.model_dump(mode="json", exclude={"schedule", "description", "gates"}))
+
+
+def _hash_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def parse_spec(text: str, where: str = "recipe") -> CohortSpec:
+    """Return the spec written in the TOML ``text``; ``where`` names it in errors.
+
+    Raises SpecError naming the line (malformed TOML) or the field, the value given and what is allowed.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{where} is not valid TOML: {error}. Correct that place and run the command again.") from error
+    try:
+        return CohortSpec.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(f"{where} cannot be used:\n" + "\n".join(_explain_problems(error))) from error
+
+
+def load_spec(path: Path) -> CohortSpec:
+    """Return the spec in the TOML file ``path``; raises SpecError if it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"recipe '{path}' cannot be read: {error}. Give the path of a TOML file.") from error
+    return parse_spec(text, f"recipe '{path}'")
+
+
+def _explain_problems(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        location = [str(part) for part in problem["loc"]]
+        field = ".".join(location) or "recipe"
+        if problem["type"] == "extra_forbidden":
+            known = sorted(_known_keys(location[:-1]))
+            hint = suggest_nearest(location[-1], known) or f" Known keys here: {', '.join(known)}."
+            lines.append(f"  {field}: unknown key.{hint}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {field}: required, but not given.")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(problem["input"], dict) else f" (given: {problem['input']!r})"
+            lines.append(f"  {field}: {message}{given}")
+    return lines
+
+
+def _known_keys(location: list[str]) -> set[str]:
+    model: type[BaseModel] = CohortSpec
+    for part in location:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not inner:
+            return set()
+        model = inner[0]
+    return set(model.model_fields)
