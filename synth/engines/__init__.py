@@ -1,0 +1,41 @@
+"""The registry of engines. An engine turns scans into images; physics and learned ones answer the same protocol.
+
+A new engine is one module and one line here; the contract suite in tests/synth/engines then tests it by being listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from synth.engines.mri import MriEngine
+from synth.errors import SpecError, suggest_nearest
+from synth.nouns import Image, Scan, Subject
+from synth.spec import CohortSpec
+
+
+class Engine(Protocol):
+    """Draws scans from subjects and renders images from scans."""
+
+    name: str
+    version: str
+    description: str
+
+    def check(self, spec: CohortSpec) -> None:
+        """Raise SpecError if the recipe asks for something that this engine cannot make."""
+
+    def draw_scans(self, spec: CohortSpec, subject: Subject) -> tuple[Scan, ...]:
+        """Draw every scan of ``subject``, ordered by visit, then contrast, with all its parameters."""
+
+    def render(self, scans: Sequence[Scan]) -> list[Image]:
+        """Render ``scans`` in order. An image depends on its own scan only, not on what is rendered with it."""
+
+
+ENGINES: dict[str, Engine] = {"mri": MriEngine()}
+
+
+def find_engine(name: str) -> Engine:
+    """Return the engine ``name``; raises SpecError naming the known ones."""
+    if name not in ENGINES:
+        raise SpecError(f"engine '{name}' does not exist; choose from {sorted(ENGINES)}.{suggest_nearest(name, ENGINES)}")
+    return ENGINES[name]

@@ -1,0 +1,188 @@
+"""The physics-informed brain MRI engine: ICBM anatomy, closed-form signals, receive bias, Rician noise.
+
+Everything is drawn in ``draw_scans`` and stored in the scan's parameters; ``render`` applies it and draws nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.errors import SpecError, suggest_nearest
+from synth.measure import measure_image
+from synth.nouns import Image, Scan, Subject, Visit
+from synth.physics import anatomy, render
+from synth.physics.bias import bias_at_nodes
+from synth.physics.relaxation import TISSUES, Tissue, draw_relaxation
+from synth.physics.signal import SEQUENCES
+from synth.physics.template import TEMPLATE_VERSION
+from synth.seeds import key_words, stream, stream_key
+from synth.spec import CohortSpec
+
+RESOLUTIONS_MM = (1.0, 2.0)
+_STORED_MAXIMUM = 3000.0  # stored value of the brightest tissue before bias and noise
+
+
+class MriEngine:
+    """Brain MRI from real anatomy. Images are uint16 magnitude volumes with a tissue map and a lesion mask."""
+
+    name = "mri"
+    version = f"1+{TEMPLATE_VERSION}"
+    description = "physics-informed brain MRI (T1w, T2w, FLAIR) from the ICBM 2009a anatomy"
+
+    def check(self, spec: CohortSpec) -> None:
+        """Raise SpecError if a contrast or the resolution of ``spec`` is not one that this engine makes."""
+        for contrast in spec.imaging.contrasts:
+            if contrast not in SEQUENCES:
+                raise SpecError(
+                    f"imaging.contrasts: '{contrast}' is unknown to engine 'mri'; choose from {list(SEQUENCES)}."
+                    + suggest_nearest(contrast, SEQUENCES)
+                )
+        if spec.imaging.resolution_mm not in RESOLUTIONS_MM:
+            raise SpecError(
+                f"imaging.resolution_mm: {spec.imaging.resolution_mm:g} is not available in engine 'mri'; "
+                f"choose one of {[f'{r:g}' for r in RESOLUTIONS_MM]}"
+            )
+
+    def draw_scans(self, spec: CohortSpec, subject: Subject) -> tuple[Scan, ...]:
+        """Draw the scans of ``subject``: one per visit and contrast (see Engine.draw_scans)."""
+        seed, index = spec.seed, subject.subject_index
+        shape = anatomy.draw_shape(
+            stream(seed, index, -1, "mri/shape"),
+            stream_key(seed, index, -1, "mri/velocity"),
+            stream_key(seed, index, -1, "mri/lesions"),
+        )
+        tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), subject.field_strength_t)
+        grid = render.Grid(spec.imaging.resolution_mm)
+        scans = []
+        for visit in subject.visits:
+            pose = anatomy.draw_pose(stream(seed, index, visit.visit, "mri/pose"))
+            solution = anatomy.solve_visit(grid, shape, pose, subject.intracranial_ml, visit)
+            head = {
+                "resolution_mm": grid.resolution_mm,
+                "shape": asdict(shape) | {"velocity_key": hex(shape.velocity_key), "lesion_key": hex(shape.lesion_key)},
+                "pose": asdict(pose),
+                "solution": asdict(solution),
+                "relaxation": {name: asdict(tissue) for name, tissue in tissues.items()},
+                "requested": _requested(subject, visit),
+            }
+            scans += [self._draw_scan(spec, subject, visit, kind, head, tissues) for kind in spec.imaging.contrasts]
+        return tuple(scans)
+
+    def _draw_scan(
+        self,
+        spec: CohortSpec,
+        subject: Subject,
+        visit: Visit,
+        kind: str,
+        head: dict[str, Any],
+        tissues: dict[str, Tissue],
+    ) -> Scan:
+        index, number = subject.subject_index, visit.visit
+        generator = stream(spec.seed, index, number, f"mri/acquisition/{kind}")
+        protocol = SEQUENCES[kind].draw_protocol(generator, tissues["csf"].t1_ms, subject.field_strength_t)
+        acquisition = {
+            "protocol": protocol,
+            "snr": float(generator.uniform(*spec.imaging.snr)),
+            "bias_range": float(generator.uniform(0.1, 0.4)),
+            "bias_key": hex(stream_key(spec.seed, index, number, f"mri/bias/{kind}")),
+            "noise_key": hex(stream_key(spec.seed, index, number, f"mri/noise/{kind}")),
+        }
+        return Scan(
+            scan_id=f"{subject.subject_id}-v{number}-{kind.lower()}",
+            cohort_id=subject.cohort_id,
+            subject_id=subject.subject_id,
+            visit=number,
+            kind=kind,
+            engine=self.name,
+            engine_version=self.version,
+            manufacturer=subject.manufacturer,
+            manufacturer_model=subject.manufacturer_model,
+            field_strength_t=subject.field_strength_t,
+            parameters=head | acquisition,
+        )
+
+    def render(self, scans: Sequence[Scan]) -> list[Image]:
+        """Render ``scans``; those of one subject and visit share one pass over the anatomy."""
+        images: list[Image] = []
+        for _, group in itertools.groupby(scans, key=lambda scan: (scan.subject_id, scan.visit)):
+            images += _render_visit(list(group))
+        return images
+
+
+def _requested(subject: Subject, visit: Visit) -> dict[str, float]:
+    return {
+        "intracranial_ml": subject.intracranial_ml,
+        "brain_ml": visit.brain_ml,
+        "ventricle_ml": visit.ventricle_ml,
+        "lesion_ml": visit.lesion_ml,
+    }
+
+
+def tissue_signals(scan: Scan) -> dict[str, float]:
+    """Return the noise-free signal of each tissue in ``scan``, relative to fully relaxed water."""
+    tissues = scan.parameters["relaxation"]
+    sequence = SEQUENCES[scan.kind]
+    return {name: sequence.signal(Tissue(**tissues[name]), scan.parameters["protocol"]) for name in TISSUES}
+
+
+def _anatomy_nodes(grid: render.Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
+    solution = head["solution"]
+    return anatomy.template_coordinates(
+        grid,
+        anatomy.template_for(grid),
+        anatomy.shape_from_json(head["shape"]),
+        anatomy.Pose(tuple(head["pose"]["rotation_deg"]), tuple(head["pose"]["shift_mm"])),
+        solution["scale"],
+        solution["ventricle_added_ml"],
+    )
+
+
+def _render_visit(scans: list[Scan]) -> list[Image]:
+    """Render the scans of one subject and visit in one pass of the fused kernel."""
+    head = scans[0].parameters
+    grid, solution = render.Grid(head["resolution_mm"]), head["solution"]
+    template = anatomy.template_for(grid)
+    nodes = _anatomy_nodes(grid, head)
+    signals = [tissue_signals(scan) for scan in scans]
+    scale = np.asarray([_STORED_MAXIMUM / max(s.values()) for s in signals])
+    sigma = np.asarray([s["wm"] / scan.parameters["snr"] for s, scan in zip(signals, scans, strict=True)])
+    bias = [
+        bias_at_nodes(grid, int(scan.parameters["bias_key"], 16), scan.parameters["bias_range"], nodes, template)
+        for scan in scans
+    ]
+    seen = render.render_volumes(
+        grid,
+        template,
+        np.concatenate([nodes, np.stack(bias, axis=-1)], axis=-1).astype(np.float32),
+        float(np.exp(solution["log_fluid_gain"])),
+        anatomy.visible_lesions(
+            template, anatomy.shape_from_json(head["shape"]), solution["lesion_count"], solution["lesion_radius_scale"]
+        ),
+        signals=np.asarray([[s[name] for name in TISSUES] for s in signals], np.float32),
+        sigma=sigma.astype(np.float32),
+        scale=scale.astype(np.float32),
+        keys=np.asarray([key_words(int(scan.parameters["noise_key"], 16)) for scan in scans], np.uint32),
+    )
+    masks = {"tissue": seen.tissue, "lesion": seen.lesion}
+    return [
+        measure_image(
+            Image(
+                image_id=f"{scan.scan_id}-0",
+                scan=scan,
+                pixels=seen.images[number],
+                affine=grid.affine,
+                spacing_mm=(grid.resolution_mm,) * 3,
+                intensity_scale=float(1 / scale[number]),
+                intensity_unit="fraction of fully relaxed water signal",
+                masks=masks,
+            ),
+            signals[number],
+        )
+        for number, scan in enumerate(scans)
+    ]

@@ -1,0 +1,84 @@
+"""The registry of measurements: what is measured back from an image, and how far it may be from the request.
+
+Volumes come from the labels; signal-to-noise ratio and contrast come from the pixels, inside regions that the labels
+give: voxels whose six neighbours carry the same label (one voxel away from any partial volume).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from synth.measure.regions import RegionStatistics, measure_regions
+from synth.nouns import Image, Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One measurement: its unit, what it is, the request, the measured value and the tolerance as functions.
+
+    ``requested(request, signals)`` and ``measured(statistics)`` return a value in ``unit`` (NaN: not measurable);
+    ``tolerance(requested)`` is absolute, in ``unit``.
+    """
+
+    unit: str
+    description: str
+    requested: Callable[[Mapping[str, float], Mapping[str, float]], float]
+    measured: Callable[[RegionStatistics], float]
+    tolerance: Callable[[float], float]
+
+
+def _volume(request: str, labels: tuple[str, ...], description: str, share: float, floor_ml: float) -> Measure:
+    return Measure(
+        "mL",
+        description,
+        lambda requested, _: requested[request],
+        lambda seen: seen.volume_ml(*labels),
+        lambda value: share * value + floor_ml,
+    )
+
+
+def _ratio(tissue: str, label: str, description: str, share: float, floor: float) -> Measure:
+    return Measure(
+        "1",
+        description,
+        lambda _, signals: signals[tissue] / signals["wm"],
+        lambda seen: seen.signal(label) / seen.signal("white_matter"),
+        lambda value: share * value + floor,
+    )
+
+
+MEASURES: dict[str, Measure] = {
+    "intracranial_volume": _volume(
+        "intracranial_ml",
+        ("csf", "grey_matter", "white_matter", "ventricles"),
+        "volume of all labelled voxels",
+        0.01,
+        0,
+    ),
+    "brain_volume": _volume(
+        "brain_ml", ("grey_matter", "white_matter"), "volume of grey and white matter, lesions included", 0.01, 0
+    ),
+    "ventricle_volume": _volume("ventricle_ml", ("ventricles",), "volume of the lateral ventricles", 0.03, 0.3),
+    "lesion_volume": _volume("lesion_ml", ("lesion",), "volume of the lesion mask", 0.05, 0.05),
+    "snr": Measure(
+        "1",
+        "white-matter signal over the standard deviation of the noise, which is estimated from air",
+        lambda requested, _: requested["snr"],
+        lambda seen: seen.signal("white_matter") / seen.noise_sigma,
+        lambda value: 0.1 * value,
+    ),
+    "gm_wm_ratio": _ratio("gm", "grey_matter", "grey-matter over white-matter signal", 0.15, 0.05),
+    "csf_wm_ratio": _ratio("csf", "ventricles", "ventricular fluid over white-matter signal", 0.15, 0.1),
+}
+
+
+def measure_image(image: Image, signals: Mapping[str, float]) -> Image:
+    """Return ``image`` with its measurements; ``signals`` are the requested pure-tissue signals by tissue."""
+    requested = {**image.scan.parameters["requested"], "snr": image.scan.parameters["snr"]}
+    seen = measure_regions(image.pixels, image.masks["tissue"], image.masks["lesion"], image.spacing_mm)
+    found = []
+    for name, measure in MEASURES.items():
+        wanted = measure.requested(requested, signals)
+        found.append(Measurement(name, measure.unit, wanted, measure.measured(seen), measure.tolerance(wanted)))
+    return replace(image, measurements=tuple(found))

@@ -1,0 +1,70 @@
+"""White-matter lesions of multiple sclerosis: drawn once per subject, in template space, in order of appearance.
+
+Placement prefers the neighbourhood of the ventricles and, for a smaller share, of the cortex (Filippi et al., Brain
+2019;142:1858). Single-lesion volumes are log-normal, median about 0.07 mL, so that most are small and few are large.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.physics.render import LESION_COLUMNS
+from synth.physics.template import Template, find_white_matter_sites
+
+MAX_LESIONS = 400
+_MEDIAN_ML = 0.07
+_LOG_SPREAD = 1.1
+_PERIVENTRICULAR_SHARE = 0.6
+_JUXTACORTICAL_SHARE = 0.2
+_DECAY_MM = 4.0
+
+
+def _site_weights(distance_mm: NDArray[np.float32]) -> NDArray[np.float64]:
+    weights = np.exp(-distance_mm.astype(np.float64) / _DECAY_MM)
+    return weights / weights.sum()
+
+
+def draw_lesions(generator: np.random.Generator, template: Template) -> NDArray[np.float32]:
+    """Draw MAX_LESIONS lesions in order of appearance, float32 (n, LESION_COLUMNS), see synth.physics.render.
+
+    Positions and radii are in template voxels of 1 mm. A subject shows the first lesions that make up its load.
+    """
+    sites = find_white_matter_sites()
+    even = np.full(len(sites.position_mm), 1 / len(sites.position_mm))
+    rest = 1 - _PERIVENTRICULAR_SHARE - _JUXTACORTICAL_SHARE
+    weights = (
+        _PERIVENTRICULAR_SHARE * _site_weights(sites.ventricle_distance_mm)
+        + _JUXTACORTICAL_SHARE * _site_weights(sites.cortex_distance_mm)
+        + rest * even
+    )
+    cumulative = np.cumsum(weights)
+    chosen = np.searchsorted(cumulative / cumulative[-1], generator.random(MAX_LESIONS))
+    volume_mm3 = 1000 * _MEDIAN_ML * np.exp(_LOG_SPREAD * generator.standard_normal(MAX_LESIONS))
+    volume_mm3 = np.clip(volume_mm3, 14, 6000)
+    radius_mm = np.cbrt(3 * volume_mm3 / (4 * np.pi))
+    stretch = np.exp(0.25 * generator.standard_normal((MAX_LESIONS, 3)))
+    stretch /= np.cbrt(stretch.prod(axis=1, keepdims=True))
+    table = np.empty((MAX_LESIONS, LESION_COLUMNS), np.float32)
+    table[:, :3] = sites.position_mm[chosen] + generator.uniform(-0.5, 0.5, (MAX_LESIONS, 3)) - template.origin_mm
+    table[:, 3:6] = 1 / (radius_mm[:, None] * stretch)
+    table[:, 6] = generator.uniform(0.05, 0.18, MAX_LESIONS)
+    table[:, 7] = generator.uniform(0, 2 * np.pi, MAX_LESIONS)
+    table[:, 8] = generator.uniform(0.05, 0.12, MAX_LESIONS)
+    table[:, 9] = generator.uniform(0, 2 * np.pi, MAX_LESIONS)
+    return table
+
+
+def count_lesions(table: NDArray[np.float32], load_ml: float, volume_scale: float) -> int:
+    """Return how many of the first lesions make up ``load_ml``, if template volumes shrink by ``volume_scale``."""
+    if load_ml <= 0:
+        return 0
+    volume_ml = 4 / 3 * np.pi / np.prod(table[:, 3:6].astype(np.float64), axis=1) / 1000 * volume_scale
+    return int(min(np.searchsorted(np.cumsum(volume_ml), load_ml) + 1, len(table)))
+
+
+def scale_lesions(table: NDArray[np.float32], radius_scale: float) -> NDArray[np.float32]:
+    """Return the lesions with their radii multiplied by ``radius_scale``."""
+    scaled = table.copy()
+    scaled[:, 3:6] /= np.float32(radius_scale)
+    return scaled

@@ -1,0 +1,365 @@
+"""The fused kernel: deformation, partial volume, lesions, signal, receive bias and Rician noise in one pass.
+
+The image grid is walked row by row; nothing larger than a row is held besides the outputs. The deformation and the
+bias are cubic B-splines on a coarse node grid, contracted plane -> row -> voxel, so a voxel costs four taps.
+Noise is Philox4x32-10 counted by voxel, so a voxel's noise does not depend on what is rendered with it.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, uint32, uint64
+from numpy.typing import NDArray
+
+from synth.physics.template import Template
+
+NODE_SPACING_MM = 8
+LABELS = {"background": 0, "csf": 1, "grey_matter": 2, "white_matter": 3, "ventricles": 4}
+FIELD_OF_VIEW_MM = (168, 208, 176)
+LESION_COLUMNS = 10  # centre (3), 1 / radius (3), two lobes: strength and phase (4)
+_CELL_MM = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lesions:
+    """Ellipsoidal lesions in template millimetres, binned into cells for look-up.
+
+    ``table`` is float32 (n, LESION_COLUMNS); ``cell_start`` and ``cell_items`` list the lesions that reach each cell.
+    """
+
+    table: NDArray[np.float32]
+    cell_start: NDArray[np.int32]
+    cell_items: NDArray[np.int32]
+    cell_shape: NDArray[np.int64]
+
+
+@njit(inline="always")
+def _bspline_weights(t: float) -> tuple[float, float, float, float]:
+    """Return the four uniform cubic B-spline weights at fraction t in [0, 1)."""
+    s = 1.0 - t
+    return s * s * s / 6, (3 * t * t * t - 6 * t * t + 4) / 6, (3 * s * s * s - 6 * s * s + 4) / 6, t * t * t / 6
+
+
+@njit(inline="always")
+def _philox(c0: int, c1: int, k0: int, k1: int) -> tuple[int, int, int, int]:
+    """Philox4x32-10 (Salmon et al. 2011) of the counter (c0, c1, 0, 0)."""
+    x0, x1, x2, x3 = uint32(c0), uint32(c1), uint32(0), uint32(0)
+    key0, key1 = uint32(k0), uint32(k1)
+    for _ in range(10):
+        p0 = uint64(x0) * uint64(0xD2511F53)
+        p1 = uint64(x2) * uint64(0xCD9E8D57)
+        x0, x1, x2, x3 = (
+            uint32(uint32(p1 >> uint64(32)) ^ x1 ^ key0),
+            uint32(p1),
+            uint32(uint32(p0 >> uint64(32)) ^ x3 ^ key1),
+            uint32(p0),
+        )
+        key0 = uint32(key0 + uint32(0x9E3779B9))
+        key1 = uint32(key1 + uint32(0xBB67AE85))
+    return x0, x1, x2, x3
+
+
+@njit(cache=True, nogil=True)
+def philox_words(counter: int, k0: int, k1: int) -> tuple[int, int, int, int]:
+    """Return the four words of one Philox4x32-10 block (for tests against numpy and the published vectors)."""
+    return _philox(counter & 0xFFFFFFFF, counter >> 32, k0, k1)
+
+
+@njit(inline="always")
+def _lesion_fraction(y: float, x: float, z: float, table, start, items, cells, edge: float) -> float:  # type: ignore[no-untyped-def]
+    """Return the fraction of lesion at template position (y, x, z) in mm from the template's first voxel."""
+    a, b, c = int(y / 8.0), int(x / 8.0), int(z / 8.0)
+    if a < 0 or b < 0 or c < 0 or a >= cells[0] or b >= cells[1] or c >= cells[2]:
+        return 0.0
+    cell = (a * cells[1] + b) * cells[2] + c
+    most = 0.0
+    for place in range(start[cell], start[cell + 1]):
+        row = table[items[place]]
+        dy, dx, dz = y - row[0], x - row[1], z - row[2]
+        u, v, w = dy * row[3], dx * row[4], dz * row[5]
+        radius = math.sqrt(u * u + v * v + w * w)
+        if radius > 1.6:
+            continue
+        if radius > 1e-6:
+            # two lobes make the outline irregular: a share of the radius by direction
+            radius *= 1 + row[6] * math.sin(3 * u / radius + row[7]) + row[8] * math.sin(4 * v / radius + row[9])
+        depth = (1 - radius) / (edge * max(row[3], row[4], row[5])) + 0.5
+        most = max(most, min(max(depth, 0.0), 1.0))
+    return most
+
+
+@njit(cache=True, nogil=True)
+def _render_slab(  # type: ignore[no-untyped-def]
+    first,
+    last,
+    step,
+    nodes_per_voxel,
+    nodes,
+    fractions,
+    fluid_gain,
+    lesion_table,
+    lesion_start,
+    lesion_items,
+    lesion_cells,
+    lesion_edge,
+    signals,
+    sigma,
+    scale,
+    keys,
+    images,
+    tissue,
+    lesion,
+    margin,
+):
+    """Render planes ``first`` to ``last`` of the outputs.
+
+    nodes: float32 (nx, ny, nz, 3 + contrasts): template voxel coordinate and bias of each contrast, B-spline nodes.
+    signals: float32 (contrasts, 4) for GM, WM, CSF, lesion; sigma, scale: (contrasts,); keys: uint32 (contrasts, 2).
+    images: uint16 (contrasts, x, y, z), may be empty along the first axis: then only labels are made.
+    margin: float32 (x, y, z) or empty; the log of the fluid gain at which a voxel turns from brain into fluid.
+    """
+    ny, nz = tissue.shape[1], tissue.shape[2]
+    contrasts = images.shape[0]
+    channels = 3 + contrasts
+    _, rows, columns, _ = nodes.shape
+    tx, ty, tz, _ = fractions.shape
+    plane = np.empty((rows, columns, channels), np.float32)
+    line = np.empty((columns, channels), np.float32)
+    part = np.empty((4, nz), np.float32)
+    where = np.empty((channels, nz), np.float32)
+    weights = np.empty((nz, 4), np.float32)
+    base = np.empty(nz, np.int64)
+    for k in range(nz):
+        position = (k * step + 0.5 * (step - 1)) * nodes_per_voxel
+        base[k] = int(position)
+        w0, w1, w2, w3 = _bspline_weights(position - base[k])
+        weights[k, 0], weights[k, 1], weights[k, 2], weights[k, 3] = w0, w1, w2, w3
+    for i in range(first, last):
+        position = (i * step + 0.5 * (step - 1)) * nodes_per_voxel
+        node = int(position)
+        w0, w1, w2, w3 = _bspline_weights(position - node)
+        for b in range(rows):
+            for c in range(columns):
+                for q in range(channels):
+                    plane[b, c, q] = (
+                        w0 * nodes[node, b, c, q]
+                        + w1 * nodes[node + 1, b, c, q]
+                        + w2 * nodes[node + 2, b, c, q]
+                        + w3 * nodes[node + 3, b, c, q]
+                    )
+        for j in range(ny):
+            position = (j * step + 0.5 * (step - 1)) * nodes_per_voxel
+            node = int(position)
+            w0, w1, w2, w3 = _bspline_weights(position - node)
+            for c in range(columns):
+                for q in range(channels):
+                    line[c, q] = (
+                        w0 * plane[node, c, q]
+                        + w1 * plane[node + 1, c, q]
+                        + w2 * plane[node + 2, c, q]
+                        + w3 * plane[node + 3, c, q]
+                    )
+            for k in range(nz):
+                c = base[k]
+                for q in range(channels):
+                    where[q, k] = (
+                        weights[k, 0] * line[c, q]
+                        + weights[k, 1] * line[c + 1, q]
+                        + weights[k, 2] * line[c + 2, q]
+                        + weights[k, 3] * line[c + 3, q]
+                    )
+            for k in range(nz):
+                part[0, k] = part[1, k] = part[2, k] = part[3, k] = 0.0
+                tissue[i, j, k] = 0
+                lesion[i, j, k] = 0
+                y, x, z = where[0, k], where[1, k], where[2, k]
+                if y < 0 or x < 0 or z < 0:
+                    continue
+                a, b, c = int(y), int(x), int(z)
+                if a >= tx - 1 or b >= ty - 1 or c >= tz - 1:
+                    continue
+                fy, fx, fz = y - a, x - b, z - c
+                gm = wm = csf = vent = np.float32(0.0)
+                for da in range(2):
+                    wy = fy if da else np.float32(1.0) - fy
+                    for db in range(2):
+                        wx = wy * (fx if db else np.float32(1.0) - fx)
+                        for dc in range(2):
+                            w = wx * (fz if dc else np.float32(1.0) - fz)
+                            gm += w * fractions[a + da, b + db, c + dc, 0]
+                            wm += w * fractions[a + da, b + db, c + dc, 1]
+                            csf += w * fractions[a + da, b + db, c + dc, 2]
+                            vent += w * fractions[a + da, b + db, c + dc, 3]
+                inside = min((gm + wm + csf + vent) * np.float32(1 / 255), np.float32(1.0))
+                if inside < 0.004:
+                    continue
+                gm, wm, csf, vent = gm * gm, wm * wm, csf * csf, vent * vent
+                if margin.shape[0] > 0:
+                    brain = max(gm, wm)
+                    if inside > 0.5 and brain > 0 and vent < brain:
+                        margin[i, j, k] = math.log(brain / csf) if csf > 0 else np.float32(50.0)
+                    else:
+                        margin[i, j, k] = np.float32(-100.0)
+                csf *= fluid_gain
+                share = inside / (gm + wm + csf + vent)
+                gm, wm, csf, vent = gm * share, wm * share, csf * share, vent * share
+                if inside > 0.5:
+                    if vent >= max(gm, max(wm, csf)):
+                        tissue[i, j, k] = 4
+                    elif csf >= max(gm, wm):
+                        tissue[i, j, k] = 1
+                    else:
+                        tissue[i, j, k] = 2 if gm >= wm else 3
+                hurt = np.float32(0.0)
+                if lesion_table.shape[0] > 0 and wm > 0.05:
+                    hurt = wm * _lesion_fraction(
+                        y, x, z, lesion_table, lesion_start, lesion_items, lesion_cells, lesion_edge
+                    )
+                    if hurt > 0.5 * inside:
+                        lesion[i, j, k] = 1
+                part[0, k], part[1, k], part[2, k], part[3, k] = gm, wm - hurt, csf + vent, hurt
+            row = ((i * ny) + j) * ((nz + 1) // 2)
+            for q in range(contrasts):
+                s0, s1, s2, s3 = signals[q, 0], signals[q, 1], signals[q, 2], signals[q, 3]
+                noise, gain = sigma[q], scale[q]
+                for pair in range((nz + 1) // 2):
+                    u0, u1, u2, u3 = _philox(row + pair, 0, keys[q, 0], keys[q, 1])
+                    for half in range(2):
+                        k = 2 * pair + half
+                        if k < nz:
+                            ua = u0 if half == 0 else u2
+                            ub = u1 if half == 0 else u3
+                            signal = (
+                                s0 * part[0, k] + s1 * part[1, k] + s2 * part[2, k] + s3 * part[3, k]
+                            ) * where[3 + q, k]
+                            # |signal + complex Gaussian|, by Box-Muller in polar form
+                            square = np.float32(-2.0) * math.log((np.float32(ua) + np.float32(0.5)) * np.float32(2**-32))
+                            angle = np.float32(ub) * np.float32(2 * math.pi * 2**-32)
+                            spread = noise * math.sqrt(square)
+                            power = signal * signal + np.float32(2.0) * signal * spread * math.cos(angle) + spread * spread
+                            value = math.sqrt(max(power, np.float32(0.0))) * gain
+                            images[q, i, j, k] = np.uint16(min(value + np.float32(0.5), np.float32(65535.0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The image grid: isotropic voxels of ``resolution_mm`` over FIELD_OF_VIEW_MM, centred on the head."""
+
+    resolution_mm: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along x, y and z."""
+        x, y, z = (int(length / self.resolution_mm) for length in FIELD_OF_VIEW_MM)
+        return x, y, z
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Voxel indices to millimetres (RAS+), origin in the middle of the field of view."""
+        affine = np.diag([self.resolution_mm] * 3 + [1.0])
+        affine[:3, 3] = -(np.asarray(self.shape) - 1) / 2 * self.resolution_mm
+        return affine
+
+
+def node_positions_mm(grid: Grid) -> NDArray[np.float64]:
+    """Return where the B-spline nodes of ``grid`` lie in image millimetres, shape (nx, ny, nz, 3)."""
+    axes = [
+        start + NODE_SPACING_MM * (np.arange(math.ceil(n * grid.resolution_mm / NODE_SPACING_MM) + 3) - 1)
+        for start, n in zip(grid.affine[:3, 3], grid.shape, strict=True)
+    ]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def no_lesions() -> Lesions:
+    """Return an empty set of lesions."""
+    return Lesions(
+        np.zeros((0, LESION_COLUMNS), np.float32), np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(3, np.int64)
+    )
+
+
+def bin_lesions(table: NDArray[np.float32], extent_voxels: tuple[int, ...]) -> Lesions:
+    """Bin lesions (positions in template voxels of 1 mm) into cells of 8 mm for look-up during rendering."""
+    cells = np.asarray([math.ceil(n / _CELL_MM) for n in extent_voxels], np.int64)
+    lists: list[list[int]] = [[] for _ in range(int(np.prod(cells)))]
+    for number, row in enumerate(table):
+        reach = 1.6 / row[3:6] + 1
+        low = np.clip(((row[:3] - reach) // _CELL_MM).astype(int), 0, cells - 1)
+        high = np.clip(((row[:3] + reach) // _CELL_MM).astype(int), 0, cells - 1)
+        for a in range(low[0], high[0] + 1):
+            for b in range(low[1], high[1] + 1):
+                for c in range(low[2], high[2] + 1):
+                    lists[int((a * cells[1] + b) * cells[2] + c)].append(number)
+    start = np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int32)
+    items = np.asarray([number for items in lists for number in items], np.int32)
+    return Lesions(table, start, items, cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """What one pass gives: ``images`` uint16 (contrast, x, y, z), ``tissue`` and ``lesion`` uint8 (x, y, z)."""
+
+    images: NDArray[np.uint16]
+    tissue: NDArray[np.uint8]
+    lesion: NDArray[np.uint8]
+    margin: NDArray[np.float32]
+
+
+def render_volumes(
+    grid: Grid,
+    template: Template,
+    nodes: NDArray[np.float32],
+    fluid_gain: float,
+    lesions: Lesions,
+    *,
+    signals: NDArray[np.float32] | None = None,
+    sigma: NDArray[np.float32] | None = None,
+    scale: NDArray[np.float32] | None = None,
+    keys: NDArray[np.uint32] | None = None,
+    step: int = 1,
+    with_margin: bool = False,
+    threads: int = 1,
+) -> Rendering:
+    """Render all contrasts of one visit, or only its labels if no ``signals`` are given.
+
+    ``nodes`` (nx, ny, nz, 3 + contrasts) holds the template voxel coordinate and each contrast's bias at the nodes of
+    ``grid``; ``signals`` (contrasts, 4) the signal of GM, WM, CSF and lesion; ``sigma`` the noise standard deviation
+    per channel in the same unit; ``scale`` the stored value per unit of signal; ``keys`` (contrasts, 2) the noise keys.
+    ``step`` > 1 samples a coarser grid of the same field of view. The result does not depend on ``threads``.
+    """
+    contrasts = 0 if signals is None else len(signals)
+    shape = tuple(n // step for n in grid.shape)
+    images = np.empty((contrasts, *shape), np.uint16)
+    tissue, lesion = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+    margin = np.full(shape if with_margin else (0, 0, 0), -100, np.float32)
+    empty = np.zeros((0, 4), np.float32)
+    edges = np.linspace(0, shape[0], threads + 1).astype(int)
+    arguments = (
+        step,
+        grid.resolution_mm / NODE_SPACING_MM,
+        np.ascontiguousarray(nodes, np.float32),
+        template.fractions,
+        np.float32(fluid_gain),
+        lesions.table,
+        lesions.cell_start,
+        lesions.cell_items,
+        lesions.cell_shape,
+        np.float32(max(1.0, grid.resolution_mm)),
+        empty if signals is None else signals,
+        np.zeros(0, np.float32) if sigma is None else sigma,
+        np.zeros(0, np.float32) if scale is None else scale,
+        np.zeros((0, 2), np.uint32) if keys is None else keys,
+        images,
+        tissue,
+        lesion,
+        margin,
+    )
+    if threads == 1:
+        _render_slab(0, shape[0], *arguments)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda n: _render_slab(edges[n], edges[n + 1], *arguments), range(threads)))
+    return Rendering(images, tissue, lesion, margin)

@@ -1,0 +1,101 @@
+"""The real anatomy that everything is rendered from: the ICBM 2009a tissue maps that nilearn carries.
+
+Fonov et al., NeuroImage 2009;47:S102 (152 adults, symmetric, 1 mm). Four maps are made of them: grey matter, white
+matter, cerebrospinal fluid and the lateral (with third) ventricles, whose sum is 1 inside the intracranial space.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from dataclasses import dataclass
+from importlib import resources
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+TEMPLATE_VERSION = f"icbm152-2009a-nilearn{importlib.metadata.version('nilearn')}"
+GM, WM, CSF, VENTRICLE = range(4)
+SUBARACHNOID_MM = 2  # nilearn's mask hugs the pia; the space up to the dura is filled with fluid this thick
+_MARGIN_MM = 6  # of empty space kept around the brain
+_VENTRICLE_SEED_MM = (0.0, 0.0, 18.0)  # body of the lateral ventricles, MNI
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Tissue fractions at 1 mm.
+
+    ``fractions`` is uint8 (0-255), shape (x, y, z, 4), in the order GM, WM, CSF, VENTRICLE.
+    ``origin_mm`` is the position of voxel (0, 0, 0) in MNI millimetres (axes are RAS+).
+    """
+
+    fractions: NDArray[np.uint8]
+    origin_mm: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class WhiteMatterSites:
+    """Where white-matter lesions may sit: positions in MNI millimetres, shape (n, 3), and two distances in mm."""
+
+    position_mm: NDArray[np.float32]
+    ventricle_distance_mm: NDArray[np.float32]
+    cortex_distance_mm: NDArray[np.float32]
+
+
+def _load_map(name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    path = resources.files("nilearn.datasets.data") / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    with resources.as_file(path) as file:
+        image = nib.load(file)
+        return np.asarray(image.dataobj).astype(np.float32) / 255, np.asarray(image.affine)
+
+
+def _find_ventricles(csf: NDArray[np.float32], origin_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the component of fluid nearest the body of the lateral ventricles, grown by 2 mm to take its rim."""
+    labels, _ = ndimage.label(csf > 0.5)
+    seed = np.round(np.asarray(_VENTRICLE_SEED_MM) - origin_mm).astype(int)
+    inside = labels[tuple(slice(s - 12, s + 13) for s in seed)]
+    biggest = int(np.bincount(inside[inside > 0]).argmax())
+    return np.asarray(ndimage.binary_dilation(labels == biggest, iterations=2))
+
+
+@functools.cache
+def load_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the four maps as float32 (4, x, y, z), cropped around the brain, and the position of voxel (0, 0, 0)."""
+    head, affine = _load_map("t1")
+    box = ndimage.find_objects((head > 0).astype(np.int8))[0]
+    box = tuple(slice(max(s.start - _MARGIN_MM, 0), s.stop + _MARGIN_MM) for s in box)
+    origin = affine[:3, 3] + [s.start for s in box]
+    brain = ndimage.binary_fill_holes(head[box] > 0)
+    grey, white = (_load_map(name)[0][box] * brain for name in ("gm", "wm"))
+    dura = ndimage.binary_dilation(brain, ndimage.generate_binary_structure(3, 2), iterations=SUBARACHNOID_MM)
+    fluid = np.where(dura, np.clip(1 - grey - white, 0, 1), 0).astype(np.float32)
+    near = _find_ventricles(fluid * brain, origin)
+    return np.stack([grey, white, np.where(near, 0, fluid), np.where(near, fluid, 0)]), origin
+
+
+@functools.cache
+def load_template(blur_mm: float = 0.0) -> Template:
+    """Return the template, its maps smoothed by a Gaussian of standard deviation ``blur_mm`` (anti-aliasing)."""
+    maps, origin = load_fractions()
+    if blur_mm > 0:
+        maps = np.stack([ndimage.gaussian_filter(m, blur_mm, truncate=3) for m in maps])
+    return Template(np.ascontiguousarray(np.moveaxis(np.rint(maps * 255).astype(np.uint8), 0, -1)), origin)
+
+
+@functools.cache
+def find_white_matter_sites() -> WhiteMatterSites:
+    """Return every voxel at least 2 mm deep in white matter, above the brain stem and cerebellum."""
+    maps, origin = load_fractions()
+    depth = ndimage.distance_transform_edt(maps[WM] > 0.6)
+    position = np.argwhere(depth >= 2).astype(np.float32) + origin.astype(np.float32)
+    hemispheres = (position[:, 2] > -15) & (position[:, 1] > -95)
+    index = np.argwhere(depth >= 2)[hemispheres]
+    ventricle = ndimage.distance_transform_edt(maps[VENTRICLE] < 0.5)
+    cortex = ndimage.distance_transform_edt(maps[GM] < 0.5)
+    return WhiteMatterSites(
+        position[hemispheres],
+        ventricle[tuple(index.T)].astype(np.float32),
+        cortex[tuple(index.T)].astype(np.float32),
+    )
