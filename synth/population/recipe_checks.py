@@ -1,0 +1,140 @@
+"""Refusals: what a recipe may not ask of the adult-brain population, and what to do instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from synth.errors import PopulationError, suggest_nearest
+from synth.population.prevalence import AGE_MAX_YEARS, AGE_MIN_YEARS, DIAGNOSES, SEXES
+from synth.population.recipe import STRATA, Plan, follow_up_count, make_plan, restrict_table
+from synth.population.scanners import FIELD_STRENGTHS_T, load_scanner_mix, restrict_mix
+from synth.population.volumes import draw_volumes
+from synth.seeds import COHORT_LEVEL, stream
+from synth.spec import CohortSpec
+
+OLDEST_FOLLOW_UP_YEARS = 105.0
+JITTER = 0.1  # visits fall up to 10 % early or late
+PROBES = 8
+PROBE_DRAWS = 4  # a subject that needs more than these is too far from the model to be asked for
+EVERYDAY_NAMES = {
+    "ms": "multiple-sclerosis",
+    "ad": "alzheimer-disease",
+    "alzheimer": "alzheimer-disease",
+    "alzheimers": "alzheimer-disease",
+    "dementia": "alzheimer-disease",
+    "healthy": "none",
+    "control": "none",
+    "controls": "none",
+    "female": "F",
+    "woman": "F",
+    "women": "F",
+    "male": "M",
+    "man": "M",
+    "men": "M",
+}
+
+
+def check_recipe(spec: CohortSpec) -> None:
+    """Raise PopulationError, saying what to change, if the population cannot deliver ``spec``."""
+    for check in CHECKS:
+        check(spec)
+
+
+def _refuse_unknown(field: str, given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name not in known:
+            folded = {word.casefold(): word for word in known}
+            meant = EVERYDAY_NAMES.get(name.casefold(), folded.get(name.casefold()))
+            hint = f" Did you mean '{meant}'?" if meant in known else suggest_nearest(name, known)
+            raise PopulationError(f"{field}: '{name}' is not known.{hint} Known: {', '.join(known)}.")
+
+
+def _check_names(spec: CohortSpec) -> None:
+    where, targets = spec.population.where, spec.population.targets
+    _refuse_unknown("population.where.sex", where.sex or (), SEXES)
+    _refuse_unknown("population.where.diagnosis", where.diagnosis or (), DIAGNOSES)
+    _refuse_unknown("population.targets.sex", targets.sex or (), SEXES)
+    _refuse_unknown("population.targets.diagnosis", targets.diagnosis or (), DIAGNOSES)
+
+
+def _check_ages(spec: CohortSpec) -> None:
+    low, high = spec.population.where.age_years or (AGE_MIN_YEARS, AGE_MAX_YEARS)
+    if low < AGE_MIN_YEARS or high > AGE_MAX_YEARS:
+        raise PopulationError(
+            f"population.where.age_years: [{low:g}, {high:g}] is outside the modelled ages; "
+            f"use {AGE_MIN_YEARS} to {AGE_MAX_YEARS} years."
+        )
+    visits = spec.imaging.visits
+    last = high + (visits.count - 1) * visits.interval_years * (1 + JITTER)
+    if follow_up_count(spec) and last > OLDEST_FOLLOW_UP_YEARS:
+        raise PopulationError(
+            f"imaging.visits: {visits.count} visits {visits.interval_years:g} years apart would follow subjects of up "
+            f"to {high:g} years to the age of {last:.0f}; the model ends at {OLDEST_FOLLOW_UP_YEARS:g}. Use fewer or "
+            "closer visits, or a lower highest age in population.where.age_years."
+        )
+
+
+def _check_scanners(spec: CohortSpec) -> None:
+    where = spec.population.where
+    makers = sorted({scanner.manufacturer for scanner in load_scanner_mix()[0]})
+    _refuse_unknown("population.where.manufacturer", where.manufacturer or (), makers)
+    for field in where.field_strength_t or ():
+        if field not in FIELD_STRENGTHS_T:
+            raise PopulationError(
+                f"population.where.field_strength_t: {field:g} T is not modelled. "
+                f"Known: {', '.join(f'{known:g}' for known in FIELD_STRENGTHS_T)} T."
+            )
+    restrict_mix(where.manufacturer, where.field_strength_t)
+
+
+def _check_targets(spec: CohortSpec) -> None:
+    source = restrict_table(spec)[0].sum(axis=2)
+    for axis, (attribute, categories) in enumerate((("sex", SEXES), ("diagnosis", DIAGNOSES))):
+        natural = source.sum(axis=1 - axis)
+        for category, share in (getattr(spec.population.targets, attribute) or {}).items():
+            if share > 0 and natural[categories.index(category)] <= 0:
+                raise PopulationError(
+                    f"population.targets.{attribute}: a share of {share:g} is asked of '{category}', but "
+                    "population.where leaves nobody with it. Drop the target or widen population.where."
+                )
+
+
+def _check_counts(spec: CohortSpec) -> None:
+    plan = make_plan(spec)
+    table = plan.counts.reshape(len(SEXES), len(DIAGNOSES))
+    for axis, (attribute, categories) in enumerate((("sex", SEXES), ("diagnosis", DIAGNOSES))):
+        counts = table.sum(axis=1 - axis)
+        for category, share in (getattr(spec.population.targets, attribute) or {}).items():
+            if share > 0 and counts[categories.index(category)] == 0:
+                raise PopulationError(
+                    f"population.targets.{attribute}.{category}: a share of {share:g} of {spec.subjects} subjects is "
+                    f"no subject. Ask for a larger share or for at least {math.ceil(1 / share)} subjects."
+                )
+    visits = spec.imaging.visits
+    if visits.count > 1 and visits.share > 0 and follow_up_count(spec) == 0:
+        raise PopulationError(
+            f"imaging.visits.share: a share of {visits.share:g} of {spec.subjects} subjects is no subject. "
+            "Ask for a larger share or more subjects, or set imaging.visits.count = 1."
+        )
+    _probe_volumes(spec, plan)
+
+
+def _probe_volumes(spec: CohortSpec, plan: Plan) -> None:
+    """Draw a few of the hardest subjects (oldest, longest follow-up), so that a cohort does not fail half-way."""
+    visits = spec.imaging.visits
+    years = (visits.count - 1) * visits.interval_years * (1 + JITTER) if follow_up_count(spec) else 0.0
+    oldest = float(plan.age_edges_years[-1])
+    for (sex, diagnosis), count in zip(STRATA, plan.counts, strict=True):
+        for probe in range(PROBES if count else 0):
+            rng = stream(spec.seed, COHORT_LEVEL, probe, f"population/probe/{sex}/{diagnosis}")
+            draw_volumes(rng, sex, diagnosis, (oldest, oldest + years) if years else (oldest,), PROBE_DRAWS)
+
+
+CHECKS: tuple[Callable[[CohortSpec], None], ...] = (
+    _check_names,
+    _check_ages,
+    _check_scanners,
+    _check_targets,
+    _check_counts,
+)
