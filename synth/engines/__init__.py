@@ -24,6 +24,12 @@ class Engine(Protocol):
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if the recipe asks for something that this engine cannot make."""
 
+    def image_bytes(self, spec: CohortSpec) -> int:
+        """Return the uncompressed bytes of one image's pixels."""
+
+    def warm_up(self, spec: CohortSpec) -> None:
+        """Load what rendering ``spec`` needs and compile the kernels, so that the first image is not slow."""
+
     def draw_scans(self, spec: CohortSpec, subject: Subject) -> tuple[Scan, ...]:
         """Draw every scan of ``subject``, ordered by visit, then contrast, with all its parameters."""
 

@@ -6,6 +6,7 @@ Everything is drawn in ``draw_scans`` and stored in the scan's parameters; ``ren
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -48,6 +49,18 @@ class MriEngine:
                 f"imaging.resolution_mm: {spec.imaging.resolution_mm:g} is not available in engine 'mri'; "
                 f"choose one of {[f'{r:g}' for r in RESOLUTIONS_MM]}"
             )
+
+    def image_bytes(self, spec: CohortSpec) -> int:
+        """Return the uncompressed bytes of one volume (uint16)."""
+        return 2 * math.prod(render.Grid(spec.imaging.resolution_mm).shape)
+
+    def warm_up(self, spec: CohortSpec) -> None:
+        """Load the anatomy at the recipe's resolution and compile the kernels on a tiny grid."""
+        anatomy.template_for(render.Grid(spec.imaging.resolution_mm))
+        tiny = spec.model_copy(update={"imaging": spec.imaging.model_copy(update={"resolution_mm": 16.0})})
+        visit = Visit(0, 0.0, 50.0, 1100.0, 25.0, 20.0)
+        subject = Subject("warm-up", "warm-up", 0, 50.0, "F", "", 1450.0, "", "", 1.5, 1.0, (visit,))
+        self.render(self.draw_scans(tiny, subject))
 
     def draw_scans(self, spec: CohortSpec, subject: Subject) -> tuple[Scan, ...]:
         """Draw the scans of ``subject``: one per visit and contrast (see Engine.draw_scans)."""

@@ -25,6 +25,7 @@ CENTRE_MM = np.array([0.0, -17.0, 4.0])  # MNI position that lies in the middle 
 _SOLVER_MM = (4.0, 2.0)  # sampling of the solver's labels: coarse first, then fine
 _ROUNDS = (5, 3)
 _TEMPLATE_ML = 2030.0
+_BLUR_MM = 0.7  # 0.35 voxels of 2 mm
 _TEMPLATE_VENTRICLE_ML = 17.4
 
 
@@ -99,19 +100,19 @@ def template_coordinates(
 
 def template_for(grid: render.Grid) -> Template:
     """Return the template, smoothed for voxels larger than its own 1 mm so that fine folds do not alias."""
-    return load_template(0.0 if grid.resolution_mm <= 1 else 0.35 * grid.resolution_mm)
+    return load_template(0.0 if grid.resolution_mm <= 1 else _BLUR_MM)
 
 
 @functools.lru_cache(maxsize=4)
-def _draw_lesion_table(lesion_key: int, template: int) -> NDArray[np.float32]:
-    return lesions.draw_lesions(stream_from_key(lesion_key), load_template())
+def _draw_lesion_table(lesion_key: int) -> NDArray[np.float32]:
+    return lesions.draw_lesions(stream_from_key(lesion_key))
 
 
 def visible_lesions(template: Template, shape: Shape, count: int, radius_scale: float) -> render.Lesions:
     """Return the first ``count`` lesions of a subject, their radii scaled, ready for rendering."""
     if count == 0:
         return render.no_lesions()
-    table = _draw_lesion_table(shape.lesion_key, 0)[:count]
+    table = _draw_lesion_table(shape.lesion_key)[:count]
     return render.bin_lesions(lesions.scale_lesions(table, radius_scale), template.fractions.shape[:3])
 
 
@@ -159,7 +160,7 @@ def _solve_lesions(
     """Choose how many lesions show, and solve their radius so that the mask has ``lesion_ml``."""
     if lesion_ml <= 0:
         return solution
-    count = lesions.count_lesions(_draw_lesion_table(shape.lesion_key, 0), lesion_ml, solution.scale**3)
+    count = lesions.count_lesions(_draw_lesion_table(shape.lesion_key), lesion_ml, solution.scale**3)
     nodes = template_coordinates(grid, template, shape, pose, solution.scale, solution.ventricle_added_ml)
     radius, gain = 1.0, float(np.exp(solution.log_fluid_gain))
     for _ in range(6):

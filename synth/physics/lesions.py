@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.physics.render import LESION_COLUMNS
-from synth.physics.template import Template, find_white_matter_sites
+from synth.physics.template import find_white_matter_sites
 
 MAX_LESIONS = 400
 _MEDIAN_ML = 0.07
@@ -25,7 +25,7 @@ def _site_weights(distance_mm: NDArray[np.float32]) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def draw_lesions(generator: np.random.Generator, template: Template) -> NDArray[np.float32]:
+def draw_lesions(generator: np.random.Generator) -> NDArray[np.float32]:
     """Draw MAX_LESIONS lesions in order of appearance, float32 (n, LESION_COLUMNS), see synth.physics.render.
 
     Positions and radii are in template voxels of 1 mm. A subject shows the first lesions that make up its load.
@@ -46,7 +46,7 @@ def draw_lesions(generator: np.random.Generator, template: Template) -> NDArray[
     stretch = np.exp(0.25 * generator.standard_normal((MAX_LESIONS, 3)))
     stretch /= np.cbrt(stretch.prod(axis=1, keepdims=True))
     table = np.empty((MAX_LESIONS, LESION_COLUMNS), np.float32)
-    table[:, :3] = sites.position_mm[chosen] + generator.uniform(-0.5, 0.5, (MAX_LESIONS, 3)) - template.origin_mm
+    table[:, :3] = sites.position_mm[chosen] + generator.uniform(-0.5, 0.5, (MAX_LESIONS, 3)) - sites.template_origin_mm
     table[:, 3:6] = 1 / (radius_mm[:, None] * stretch)
     table[:, 6] = generator.uniform(0.05, 0.18, MAX_LESIONS)
     table[:, 7] = generator.uniform(0, 2 * np.pi, MAX_LESIONS)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from synth.errors import PermanentError
 
 TEMPLATE_VERSION = f"icbm152-2009a-nilearn{importlib.metadata.version('nilearn')}"
 GM, WM, CSF, VENTRICLE = range(4)
@@ -40,15 +43,18 @@ class WhiteMatterSites:
     """Where white-matter lesions may sit: positions in MNI millimetres, shape (n, 3), and two distances in mm."""
 
     position_mm: NDArray[np.float32]
+    template_origin_mm: NDArray[np.float64]
     ventricle_distance_mm: NDArray[np.float32]
     cortex_distance_mm: NDArray[np.float32]
 
 
 def _load_map(name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    path = resources.files("nilearn.datasets.data") / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-    with resources.as_file(path) as file:
-        image = nib.load(file)
-        return np.asarray(image.dataobj).astype(np.float32) / 255, np.asarray(image.affine)
+    package = importlib.util.find_spec("nilearn")  # found, not imported: nilearn.datasets takes a second to import
+    if package is None or package.origin is None:
+        raise PermanentError("package 'nilearn' carries the anatomy but is not installed; run 'make setup'")
+    folder = Path(package.origin).parent / "datasets" / "data"
+    image = nib.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+    return np.asarray(image.dataobj).astype(np.float32) / 255, np.asarray(image.affine)
 
 
 def _find_ventricles(csf: NDArray[np.float32], origin_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -89,13 +95,15 @@ def find_white_matter_sites() -> WhiteMatterSites:
     """Return every voxel at least 2 mm deep in white matter, above the brain stem and cerebellum."""
     maps, origin = load_fractions()
     depth = ndimage.distance_transform_edt(maps[WM] > 0.6)
-    position = np.argwhere(depth >= 2).astype(np.float32) + origin.astype(np.float32)
+    index = np.argwhere(depth >= 2)
+    position = (index + origin).astype(np.float32)
     hemispheres = (position[:, 2] > -15) & (position[:, 1] > -95)
-    index = np.argwhere(depth >= 2)[hemispheres]
+    index = index[hemispheres]
     ventricle = ndimage.distance_transform_edt(maps[VENTRICLE] < 0.5)
     cortex = ndimage.distance_transform_edt(maps[GM] < 0.5)
     return WhiteMatterSites(
         position[hemispheres],
+        origin,
         ventricle[tuple(index.T)].astype(np.float32),
         cortex[tuple(index.T)].astype(np.float32),
     )

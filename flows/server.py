@@ -1,0 +1,130 @@
+"""The local Prefect server: one child process on 127.0.0.1 that ends with its parent, even after kill -9.
+
+``python -m flows.server PORT`` is that child. It watches its standard input, which closes when the parent is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.settings import Settings, point_prefect_at, server_environment
+from synth.errors import RetryableError
+
+START_TIMEOUT_S = 180.0
+HOST = "127.0.0.1"
+
+
+def find_free_port() -> int:
+    """Return a TCP port of the loopback interface that is free now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_port_free(port: int) -> bool:
+    """Return whether nothing listens on ``port`` of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0
+
+
+def is_healthy(api_url: str) -> bool:
+    """Return whether a Prefect server answers at ``api_url``."""
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=2) as answer:  # our own server, or the user's choice
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _find_running_server(folder: Path) -> str | None:
+    """Return the address that ``cohortium serve`` left in ``folder``, if its server still answers."""
+    try:
+        url = str(json.loads((folder / "server.json").read_text())["api_url"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return url if is_healthy(url) else None
+
+
+def _start_child(settings: Settings, port: int) -> subprocess.Popen[bytes]:
+    settings.prefect_folder.mkdir(parents=True, exist_ok=True)
+    log = (settings.prefect_folder / "server.log").open("ab")
+    with log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=server_environment(settings.prefect_folder),
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then closes the pipe
+        )
+
+
+def wait_until_healthy(child: subprocess.Popen[bytes], api_url: str, log: Path) -> None:
+    """Wait for the server; raises RetryableError if it ends or does not answer in time."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not is_healthy(api_url):
+        if child.poll() is not None:
+            raise RetryableError(f"the local Prefect server ended while starting; its last words are in '{log}'")
+        if time.monotonic() > deadline:
+            raise RetryableError(f"the local Prefect server gave no answer in {START_TIMEOUT_S:.0f} s; see '{log}'")
+        time.sleep(0.1)
+
+
+@contextmanager
+def local_server(settings: Settings, port: int | None = None) -> Iterator[str]:
+    """Yield the address of a Prefect API: the one configured, one that already runs for this home, or a new child."""
+    url = settings.prefect_api_url or _find_running_server(settings.prefect_folder)
+    if url is not None:
+        point_prefect_at(url, settings.prefect_folder)
+        yield url
+        return
+    port = port or find_free_port()
+    url = f"http://{HOST}:{port}/api"
+    child = _start_child(settings, port)
+    try:
+        wait_until_healthy(child, url, settings.prefect_folder / "server.log")
+        point_prefect_at(url, settings.prefect_folder)
+        yield url
+    finally:
+        stop_child(child)
+
+
+def stop_child(child: subprocess.Popen[bytes]) -> None:
+    """End the server by closing its pipe, and make sure it has gone."""
+    if child.stdin is not None:
+        child.stdin.close()
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _exit_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
+
+
+def main(port: int) -> None:
+    """Serve Prefect's API and UI on the loopback interface until the parent goes away."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    uvicorn.run(create_app(), host=HOST, port=port, log_level="error")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
