@@ -1,0 +1,151 @@
+"""Subjects and images as rows of a shard, and rows back as scans, subjects and measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from catalog.codec import encode_array, hash_array
+from catalog.preview import draw_preview
+from catalog.tables import PIXELS
+from synth.errors import CatalogError
+from synth.nouns import Image, Measurement, Scan, ShardPlan, Subject, Visit
+
+_MEASUREMENT = pa.struct(
+    [("name", pa.string()), ("unit", pa.string()), ("requested", pa.float64()), ("measured", pa.float64()),
+     ("tolerance", pa.float64()), ("within", pa.bool_())]
+)  # fmt: skip
+_MASK = pa.struct([("name", pa.string()), ("dtype", pa.string()), ("sha256", pa.string()), ("data", pa.binary())])
+_ARROW_TYPES: dict[str, Any] = {
+    "VARCHAR": pa.string(), "INTEGER": pa.int32(), "BIGINT": pa.int64(), "DOUBLE": pa.float64(), "BLOB": pa.binary(),
+    "INTEGER[]": pa.list_(pa.int32()), "DOUBLE[]": pa.list_(pa.float64()), "VARCHAR[]": pa.list_(pa.string()),
+}  # fmt: skip
+_NESTED = {"measurements": pa.list_(_MEASUREMENT), "masks": pa.list_(_MASK)}
+SHARD_SCHEMA: Any = pa.schema(
+    [pa.field(c.name, _NESTED[c.name] if c.name in _NESTED else _ARROW_TYPES[c.type]) for c in PIXELS.columns]
+)
+
+
+def image_row(plan: ShardPlan, subject: Subject, image: Image) -> dict[str, Any]:
+    """Return the shard's row of one image, without its place in the shard (row_group, row_in_group).
+
+    Raises CatalogError if the image does not belong to the subject or cannot be stored.
+    """
+    _check_image(plan, subject, image)
+    masks = sorted(image.masks.items())
+    digests = [hash_array(mask) for _, mask in masks]
+    return {
+        "image_id": image.image_id,
+        "shard_id": plan.shard_id,
+        "pixels_sha256": hash_array(image.pixels),
+        "status": "ok" if all(m.within for m in image.measurements) else "missed",
+        "dtype": image.pixels.dtype.name,
+        "shape": list(image.pixels.shape),
+        "spacing_mm": [float(mm) for mm in image.spacing_mm],
+        "affine": [float(value) for value in image.affine.ravel()],
+        "intensity_scale": float(image.intensity_scale),
+        "intensity_unit": image.intensity_unit,
+        "mask_names": [name for name, _ in masks],
+        "mask_sha256": digests,
+        **_subject_columns(subject),
+        **_visit_columns(_find_visit(subject, image.scan)),
+        **_scan_columns(image.scan),
+        "measurements": [_measurement_row(m) for m in image.measurements],
+        "preview": draw_preview(image.image_id, image.pixels, image.spacing_mm),
+        "pixels": encode_array(image.pixels),
+        "masks": [
+            {"name": name, "dtype": mask.dtype.name, "sha256": digest, "data": encode_array(mask)}
+            for (name, mask), digest in zip(masks, digests, strict=True)
+        ],
+    }
+
+
+def _check_image(plan: ShardPlan, subject: Subject, image: Image) -> None:
+    scan = image.scan
+    if (scan.cohort_id, scan.subject_id) != (plan.cohort_id, subject.subject_id):
+        raise CatalogError(f"image '{image.image_id}' is of subject '{scan.subject_id}' of cohort '{scan.cohort_id}', "
+                           f"not of '{subject.subject_id}' of '{plan.cohort_id}'.")  # fmt: skip
+    if image.pixels.size == 0 or len(image.spacing_mm) != image.pixels.ndim or image.affine.shape != (4, 4):
+        raise CatalogError(
+            f"image '{image.image_id}' must have pixels, a spacing for each of its axes and a 4 x 4 affine."
+        )
+    for name, mask in image.masks.items():
+        if mask.shape != image.pixels.shape:
+            raise CatalogError(f"mask '{name}' of '{image.image_id}' has shape {mask.shape}, not {image.pixels.shape}.")
+
+
+def _find_visit(subject: Subject, scan: Scan) -> Visit:
+    for visit in subject.visits:
+        if visit.visit == scan.visit:
+            return visit
+    raise CatalogError(
+        f"scan '{scan.scan_id}' is of visit {scan.visit}, which subject '{subject.subject_id}' never had."
+    )
+
+
+def _subject_columns(subject: Subject) -> dict[str, Any]:
+    return {
+        "cohort_id": subject.cohort_id,
+        "subject_id": subject.subject_id,
+        "subject_index": subject.subject_index,
+        "age_first_visit_years": subject.age_years,
+        "sex": subject.sex,
+        "diagnosis": subject.diagnosis,
+        "intracranial_ml": subject.intracranial_ml,
+        "design_weight": subject.design_weight,
+        "visits": len(subject.visits),
+        "subject_manufacturer": subject.manufacturer,
+        "subject_manufacturer_model": subject.manufacturer_model,
+        "subject_field_strength_t": subject.field_strength_t,
+    }
+
+
+def _visit_columns(visit: Visit) -> dict[str, Any]:
+    names = ("visit", "years_since_first", "age_years", "brain_ml", "ventricle_ml", "lesion_ml")
+    return {name: getattr(visit, name) for name in names}
+
+
+def _scan_columns(scan: Scan) -> dict[str, Any]:
+    names = ("scan_id", "kind", "engine", "engine_version", "manufacturer", "manufacturer_model", "field_strength_t")
+    return {**{name: getattr(scan, name) for name in names}, "parameters_json": _dump_parameters(scan)}
+
+
+def _dump_parameters(scan: Scan) -> str:
+    try:
+        return dump_json(scan.parameters)
+    except (TypeError, ValueError) as error:
+        raise CatalogError(f"parameters of scan '{scan.scan_id}' must be plain JSON values: {error}.") from error
+
+
+def dump_json(value: Mapping[str, Any]) -> str:
+    """Return ``value`` as compact JSON with sorted keys; TypeError or ValueError if it is not plain JSON."""
+    return json.dumps(dict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _measurement_row(measurement: Measurement) -> dict[str, Any]:
+    names = ("name", "unit", "requested", "measured", "tolerance", "within")
+    return {name: getattr(measurement, name) for name in names}
+
+
+def scan_from_row(row: Mapping[str, Any]) -> Scan:
+    """Return the scan in a row that has the columns of the table ``scans``."""
+    names = ("scan_id", "cohort_id", "subject_id", "visit", "kind", "engine", "engine_version", "manufacturer",
+             "manufacturer_model", "field_strength_t")  # fmt: skip
+    return Scan(**{name: row[name] for name in names}, parameters=json.loads(row["parameters_json"]))
+
+
+def subject_from_rows(row: Mapping[str, Any], visits: list[dict[str, Any]]) -> Subject:
+    """Return the subject in a row of ``subjects``, with ``visits``: one mapping a visit with the fields of Visit."""
+    names = ("subject_id", "cohort_id", "subject_index", "age_years", "sex", "diagnosis", "intracranial_ml",
+             "manufacturer", "manufacturer_model", "field_strength_t", "design_weight")  # fmt: skip
+    return Subject(**{name: row[name] for name in names}, visits=tuple(Visit(**visit) for visit in visits))
+
+
+def measurement_from_row(row: Mapping[str, Any]) -> Measurement:
+    """Return the measurement in a row that has the columns of the table ``measurements``; a missing value is NaN."""
+    numbers = {name: math.nan if row[name] is None else row[name] for name in ("requested", "measured", "tolerance")}
+    return Measurement(name=row["name"], unit=row["unit"], **numbers)

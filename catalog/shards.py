@@ -1,0 +1,282 @@
+"""Shards: images of consecutive subjects streamed into one immutable Parquet file.
+
+A shard is written under a temporary name, fsynced and renamed to ``<shard_id>.<first 16 digits of SHA-256>.parquet``.
+The name therefore proves that the file is complete and undamaged, and equal content gives equal bytes and name.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.home import LONGEST_ID, Home, check_name, explain_refusals, make_folder, resolve_home, sync_folder
+from catalog.records import DamagedShard, ShardRecord
+from catalog.rows import SHARD_SCHEMA, image_row
+from synth.errors import CatalogError
+from synth.nouns import Image, ShardPlan, Subject
+
+ROW_GROUP_BYTES = 4 << 20  # a reader of one image reads its whole row group
+ROW_GROUP_IMAGES = 32
+DIGITS = 16  # of the SHA-256 in a shard's name
+ABANDONED_AFTER_S = 60.0
+_BLOBS = ("preview", "pixels", "masks.list.element.data")
+_WITH_STATISTICS = ("image_id", "cohort_id", "subject_id", "scan_id", "shard_id", "kind", "visit", "subject_index")
+_DICTIONARY = ("cohort_id", "subject_id", "shard_id", "kind", "status", "dtype", "intensity_unit", "sex", "diagnosis",
+               "engine", "engine_version", "manufacturer", "manufacturer_model", "subject_manufacturer",
+               "subject_manufacturer_model")  # fmt: skip
+
+
+class _HashingSink(io.RawIOBase):
+    """A file that hashes what is written and reports refusals of the disk as StorageError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+        self.discarding = False
+        with explain_refusals(path):
+            self._file = path.open("xb", buffering=0)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # shows that its writer is alive
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if not self.discarding:
+            with explain_refusals(self.path):
+                written = 0
+                while written < len(view):
+                    written += self._file.write(view[written:]) or 0
+            self.digest.update(view)
+        self.bytes += len(view)
+        return len(view)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def sync(self) -> None:
+        with explain_refusals(self.path):
+            os.fsync(self._file.fileno())
+
+    def release(self) -> None:
+        """Close the file itself; Parquet's writer may close the sink before it is synced."""
+        self._file.close()
+
+
+def write_shard(
+    home: Home | Path | str | None, plan: ShardPlan, subjects: Sequence[Subject], images: Iterable[Image]
+) -> ShardRecord:
+    """Write the shard of ``plan`` and return its record; at most one row group of images is in memory.
+
+    ``subjects`` are those of the plan. ``images`` come ordered by subject and visit; within a visit they are stored
+    sorted by kind. Raises CatalogError if they do not match the plan, StorageError if the disk refuses; either way
+    the temporary file is removed. An existing file of the same content is replaced by itself.
+    """
+    home = resolve_home(home)
+    check_name(plan.shard_id, "shard_id", LONGEST_ID)
+    folder = home.cohort_folder(plan.cohort_id)
+    make_folder(folder)
+    temporary = folder / f".{plan.shard_id}.{os.getpid()}.{secrets.token_hex(6)}.tmp"
+    sink = _HashingSink(temporary)
+    try:
+        count = _write_images(sink, plan, subjects, images)
+        sink.sync()
+        digest = sink.digest.hexdigest()
+        final = folder / f"{plan.shard_id}.{digest[:DIGITS]}.parquet"
+        with explain_refusals(final):
+            temporary.replace(final)
+            sync_folder(folder)
+    finally:
+        sink.release()
+        temporary.unlink(missing_ok=True)
+    return ShardRecord(plan.shard_id, plan.cohort_id, home.relative(final), digest, sink.bytes, plan.subjects, count)
+
+
+def _write_images(sink: _HashingSink, plan: ShardPlan, subjects: Sequence[Subject], images: Iterable[Image]) -> int:
+    """Write all images and the footer; return the number of images."""
+    rows = _ordered_rows(plan, _index_subjects(plan, subjects), images)
+    writer = _open_writer(sink, plan)
+    count, finished = 0, False
+    try:
+        for number, group in enumerate(_row_groups(rows)):
+            placed = [{**row, "row_group": number, "row_in_group": place} for place, row in enumerate(group)]
+            writer.write_table(pa.Table.from_pylist(placed, schema=SHARD_SCHEMA), row_group_size=len(placed))
+            count += len(placed)
+        finished = True
+    finally:
+        sink.discarding = not finished
+        writer.close()
+    return count
+
+
+def _index_subjects(plan: ShardPlan, subjects: Sequence[Subject]) -> dict[str, Subject]:
+    expected = list(range(plan.first_subject, plan.first_subject + plan.subjects))
+    given = [subject.subject_index for subject in subjects]
+    if given != expected or any(subject.cohort_id != plan.cohort_id for subject in subjects):
+        raise CatalogError(
+            f"shard '{plan.shard_id}' is planned for subjects {plan.first_subject} to {expected[-1]} of cohort "
+            f"'{plan.cohort_id}', in order; got {len(given)} others."
+        )
+    return {subject.subject_id: subject for subject in subjects}
+
+
+def _open_writer(sink: _HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
+    metadata = {
+        "cohortium.synthetic": "YES",
+        "cohortium.notice": "Synthetic data made by Cohortium; no real person is shown.",
+        "cohortium.cohort_id": plan.cohort_id,
+        "cohortium.shard_id": plan.shard_id,
+        "cohortium.first_subject": str(plan.first_subject),
+        "cohortium.subjects": str(plan.subjects),
+    }
+    leaves = _leaf_names()
+    return pq.ParquetWriter(
+        pa.PythonFile(sink, mode="w"),
+        SHARD_SCHEMA.with_metadata(metadata),
+        compression={leaf: "none" if leaf in _BLOBS else "zstd" for leaf in leaves},
+        use_dictionary=list(_DICTIONARY),  # type: ignore[arg-type]  # the stubs know only bool
+        write_statistics=list(_WITH_STATISTICS),
+        write_page_checksum=True,
+        store_schema=False,
+    )
+
+
+def _leaf_names() -> list[str]:
+    """Return the Parquet path of every leaf column of a shard."""
+    out = pa.BufferOutputStream()
+    pq.write_table(SHARD_SCHEMA.empty_table(), out)
+    schema = pq.ParquetFile(pa.BufferReader(out.getvalue())).schema
+    return [schema.column(i).path for i in range(len(schema))]
+
+
+def _ordered_rows(plan: ShardPlan, subjects: dict[str, Subject], images: Iterable[Image]) -> Iterator[dict[str, Any]]:
+    """Yield the rows by subject, visit and kind; raises CatalogError for doubles, disorder and missing subjects."""
+    seen: set[str] = set()
+    last, imaged = (-1, -1), set()
+    for (subject_id, visit), group in groupby(images, key=lambda image: (image.scan.subject_id, image.scan.visit)):
+        subject = subjects.get(subject_id)
+        if subject is None:
+            raise CatalogError(f"subject '{subject_id}' is not in shard '{plan.shard_id}'.")
+        if (subject.subject_index, visit) <= last:
+            raise CatalogError(f"images of shard '{plan.shard_id}' must come ordered by subject and visit.")
+        last = (subject.subject_index, visit)
+        imaged.add(subject_id)
+        rows = sorted(
+            (image_row(plan, subject, image) for image in group), key=lambda row: (row["kind"], row["image_id"])
+        )
+        for row in rows:
+            if row["image_id"] in seen:
+                raise CatalogError(f"image '{row['image_id']}' was given twice to shard '{plan.shard_id}'.")
+            seen.add(row["image_id"])
+            yield row
+    if len(imaged) != len(subjects):
+        missing = min(set(subjects) - imaged)
+        raise CatalogError(f"shard '{plan.shard_id}' has no image of subject '{missing}'.")
+
+
+def _row_groups(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows in groups that end at ROW_GROUP_BYTES of encoded pixels or ROW_GROUP_IMAGES images."""
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row["pixels"]) + sum(len(mask["data"]) for mask in row["masks"])
+        if size >= ROW_GROUP_BYTES or len(group) == ROW_GROUP_IMAGES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_finished_shards(home: Home | Path | str | None, plans: Iterable[ShardPlan]) -> dict[str, ShardRecord]:
+    """Return the records of the plans whose shard already stands complete and undamaged on disk, by shard_id.
+
+    Every candidate is hashed against the SHA-256 in its name (about 1 GB/s), so damaged ones are left out.
+    """
+    home = resolve_home(home)
+    found = {}
+    for plan in plans:
+        folder = home.cohort_folder(plan.cohort_id)
+        candidates = folder.glob(f"{check_name(plan.shard_id, 'shard_id', LONGEST_ID)}.*.parquet")
+        records = [record for path in sorted(candidates) if (record := _read_record(home, plan, path))]
+        if records:
+            found[plan.shard_id] = records[0]
+    return found
+
+
+def _read_record(home: Home, plan: ShardPlan, path: Path) -> ShardRecord | None:
+    """Return the record of a shard file, or None if it is damaged or was made for another plan."""
+    try:
+        digest, size = hash_file(path), path.stat().st_size
+        if path.name.split(".")[-2] != digest[:DIGITS]:
+            return None
+        footer = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return None
+    facts = (plan.cohort_id, plan.shard_id, str(plan.first_subject), str(plan.subjects))
+    keys = ("cohort_id", "shard_id", "first_subject", "subjects")
+    stored = footer.metadata or {}
+    if any(stored.get(f"cohortium.{key}".encode()) != fact.encode() for key, fact in zip(keys, facts, strict=True)):
+        return None
+    return ShardRecord(plan.shard_id, plan.cohort_id, home.relative(path), digest, size, plan.subjects, footer.num_rows)
+
+
+def damaged_shards(home: Home | Path | str | None, records: Iterable[ShardRecord]) -> list[DamagedShard]:
+    """Return which of the recorded shards are missing or differ from their SHA-256, each with the reason.
+
+    Rendering such a shard again and calling write_shard puts the same bytes back under the same name.
+    """
+    home = resolve_home(home)
+    return [damage for record in records if (damage := check_shard(home, record))]
+
+
+def check_shard(home: Home, record: ShardRecord) -> DamagedShard | None:
+    """Return what is wrong with one recorded shard, or None; the whole file is hashed."""
+    path = home.resolve_below(record.path)
+    try:
+        size, digest = path.stat().st_size, hash_file(path)
+    except FileNotFoundError:
+        return DamagedShard(record.shard_id, record.path, "the file is missing")
+    except OSError as error:
+        return DamagedShard(record.shard_id, record.path, f"the file cannot be read: {error}")
+    if size != record.bytes:
+        return DamagedShard(record.shard_id, record.path, f"the file has {size} bytes instead of {record.bytes}")
+    if digest != record.sha256:
+        return DamagedShard(record.shard_id, record.path, f"the SHA-256 is {digest} instead of {record.sha256}")
+    return None
+
+
+def remove_abandoned(home: Home | Path | str | None, cohort_id: str) -> int:
+    """Delete temporary files of a cohort whose writer has died; return how many. Living writers keep theirs."""
+    home = resolve_home(home)
+    removed = 0
+    for path in home.cohort_folder(cohort_id).glob(".*.tmp"):
+        try:
+            if time.time() - path.stat().st_mtime < ABANDONED_AFTER_S:
+                continue
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                removed += 1
+        except (FileNotFoundError, BlockingIOError):
+            continue
+    return removed

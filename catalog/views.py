@@ -1,0 +1,84 @@
+"""The views of the catalog: what is released, how each cohort stands, and what every column means."""
+
+from __future__ import annotations
+
+from catalog.tables import COHORTS, IMAGES, MEASUREMENTS, SCANS, SUBJECTS, TABLES, Column, Table, View
+
+_STATUS_QUERY = """
+    SELECT c.cohort_id, c.name, c.subjects, c.images,
+           CASE r.decision WHEN 'released' THEN 'released' WHEN 'refused' THEN 'refused'
+                           WHEN 'withdrawn' THEN 'refused' ELSE 'built' END AS status,
+           r.decision, coalesce(r.reasons, CAST([] AS VARCHAR[])) AS reasons, r.spec_hash, r.report_id, r.decided_by,
+           r.decided_at, c.created_at
+    FROM cohorts AS c LEFT JOIN (
+        SELECT * FROM releases
+        QUALIFY row_number() OVER (PARTITION BY cohort_id ORDER BY release_number DESC) = 1
+    ) AS r ON r.cohort_id = c.cohort_id
+"""
+
+COHORT_STATUS = View(
+    "cohort_status",
+    "One row per cohort with its status, which follows from the latest decision about it.",
+    _STATUS_QUERY,
+    (
+        Column("cohort_id", "VARCHAR", "Id of the cohort."),
+        Column("name", "VARCHAR", "Name of the recipe."),
+        Column("subjects", "BIGINT", "Number of subjects."),
+        Column("images", "BIGINT", "Number of images."),
+        Column("status", "VARCHAR", "released, refused (also after a withdrawal) or built (not decided yet)."),
+        Column("decision", "VARCHAR", "Latest decision: released, refused, withdrawn or null."),
+        Column("reasons", "VARCHAR[]", "Sentences that say why the cohort is not released."),
+        Column("spec_hash", "VARCHAR", "SHA-256 of the recipe whose gates were applied last."),
+        Column("report_id", "VARCHAR", "Report the latest decision rests on."),
+        Column("decided_by", "VARCHAR", "Who or what decided."),
+        Column("decided_at", "TIMESTAMPTZ", "Time of the latest decision."),
+        Column("created_at", "TIMESTAMPTZ", "Time at which the cohort was registered."),
+    ),
+)
+
+
+def _released(table: Table) -> View:
+    names = ", ".join(f't."{column.name}"' for column in table.columns)
+    return View(
+        f"released_{table.name}",
+        f"The rows of {table.name} that belong to cohorts whose latest decision is a release.",
+        f"SELECT {names} FROM {table.name} AS t SEMI JOIN "
+        "(SELECT cohort_id FROM cohort_status WHERE status = 'released') AS r ON r.cohort_id = t.cohort_id",
+        table.columns,
+    )
+
+
+RELEASED = tuple(_released(table) for table in (COHORTS, SUBJECTS, SCANS, IMAGES, MEASUREMENTS))
+
+DESCRIPTION_COLUMNS = (
+    Column("table_name", "VARCHAR", "Name of the table or view."),
+    Column("column_name", "VARCHAR", "Name of the column; null in the row about the table itself."),
+    Column("type", "VARCHAR", "DuckDB type of the column, or table or view."),
+    Column("description", "VARCHAR", "What it means, in one sentence."),
+)
+
+
+def _quote(text: str | None) -> str:
+    return "NULL" if text is None else "'" + text.replace("'", "''") + "'"
+
+
+def _describe(views: tuple[View, ...]) -> View:
+    rows: list[tuple[str, str | None, str, str]] = []
+    items: tuple[Table | View, ...] = (*TABLES, *views)
+    for item in items:
+        rows.append((item.name, None, "view" if isinstance(item, View) else "table", item.description))
+        rows.extend((item.name, column.name, column.type, column.description) for column in item.columns)
+    names = ", ".join(column.name for column in DESCRIPTION_COLUMNS)
+    values = ",\n".join("(" + ", ".join(map(_quote, row)) + ")" for row in rows)
+    return View(
+        "descriptions",
+        "What every table, view and column means, including the columns of views.",
+        f"SELECT * FROM (VALUES\n{values}\n) AS d({names})",
+        DESCRIPTION_COLUMNS,
+    )
+
+
+_DESCRIPTIONS = View(
+    "descriptions", "What every table, view and column means, including the columns of views.", "", DESCRIPTION_COLUMNS
+)
+VIEWS = (COHORT_STATUS, *RELEASED, _describe((COHORT_STATUS, *RELEASED, _DESCRIPTIONS)))
