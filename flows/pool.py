@@ -17,14 +17,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-from synth.errors import WorkerError
+from synth.errors import RetryableError, WorkerError
 
 ATTEMPTS = 3
 _POLL_S = 0.2
+STOPPED = "the build was stopped; finished shards are kept, and the same command continues"
 
 
-class InterruptedBuildError(BaseException):
-    """The build was asked to stop; what was finished is kept. Not an Exception: nothing should swallow it."""
+class InterruptedBuildError(RetryableError):
+    """The build was asked to stop; what was finished is kept."""
 
 
 def _start_worker(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -81,7 +82,7 @@ class SupervisedPool:
                 return self._slots.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
-        raise InterruptedBuildError
+        raise InterruptedBuildError(STOPPED)
 
     def replace_slot(self, broken: ProcessPoolExecutor) -> ProcessPoolExecutor:
         """Close a slot whose worker died and return a fresh one."""
@@ -119,7 +120,7 @@ class Slot:
                 return self._wait(self.executor.submit(job, *arguments))
             except BrokenProcessPool:
                 if self._pool.stop.is_set():
-                    raise InterruptedBuildError from None
+                    raise InterruptedBuildError(STOPPED) from None
                 self.executor = self._pool.replace_slot(self.executor)
         raise WorkerError(
             f"{label} ended its worker process {ATTEMPTS} times (out of memory, or killed). Finished shards are kept; "
@@ -134,4 +135,4 @@ class Slot:
                 if future.done():
                     raise
         future.cancel()
-        raise InterruptedBuildError
+        raise InterruptedBuildError(STOPPED)

@@ -11,7 +11,7 @@ from synth.nouns import ShardPlan
 from synth.population import find_population
 from synth.spec import CohortSpec
 
-SHARD_BYTES = 64 << 20  # uncompressed pixels of a shard, which sets the default number of subjects in it
+SHARD_BYTES = 32 << 20  # uncompressed pixels of a shard, which sets the default number of subjects in it
 
 
 @dataclass(frozen=True, slots=True)

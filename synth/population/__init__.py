@@ -25,6 +25,9 @@ class Population(Protocol):
     def check(self, spec: CohortSpec) -> None:
         """Raise PopulationError, saying what to change, if this population cannot deliver ``spec``."""
 
+    def count_visits(self, spec: CohortSpec) -> int:
+        """Return the number of visits of all subjects together."""
+
     def draw_subjects(self, spec: CohortSpec, cohort_id: str, start: int, stop: int) -> list[Subject]:
         """Return the subjects ``start`` to ``stop - 1``; the same ones whatever the slicing."""
 

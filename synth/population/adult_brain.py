@@ -8,7 +8,7 @@ from __future__ import annotations
 from synth.errors import PopulationError
 from synth.nouns import Sex, Subject, Visit
 from synth.population.prevalence import DIAGNOSES, SEXES, SOURCES
-from synth.population.recipe import STRATA, assign_strata, make_plan
+from synth.population.recipe import STRATA, assign_strata, follow_up_count, make_plan
 from synth.population.recipe_checks import JITTER, check_recipe
 from synth.population.scanners import IDC_VERSION, CleaningReport, Scanner, draw_scanner, load_scanner_mix, restrict_mix
 from synth.population.volumes import draw_volumes
@@ -25,6 +25,10 @@ class AdultBrain:
     def check(self, spec: CohortSpec) -> None:
         """Raise PopulationError, saying what to change, if this population cannot deliver ``spec``."""
         check_recipe(spec)
+
+    def count_visits(self, spec: CohortSpec) -> int:
+        """Return the number of visits of all subjects together."""
+        return spec.subjects + follow_up_count(spec) * (spec.imaging.visits.count - 1)
 
     def draw_subjects(self, spec: CohortSpec, cohort_id: str, start: int, stop: int) -> list[Subject]:
         """Return the subjects ``start`` to ``stop - 1`` of a recipe that passed ``check``.

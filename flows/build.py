@@ -1,0 +1,221 @@
+"""The build flow: recipe -> shards -> catalog -> report -> decision -> pictures and tracking.
+
+The catalog and the shards on disk are the truth, so a build that ends anywhere is simply run again.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import FrameType
+
+import flows.settings  # noqa: F401  sets Prefect's quiet defaults before it is imported
+
+from filelock import FileLock, Timeout  # isort: skip
+from prefect import flow, task
+from prefect.artifacts import (
+    create_image_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from catalog import CohortRow, ShardRecord, commit_cohort, commit_report, open_catalog, record_event
+from flows.evaluate import evaluate_build
+from flows.pictures import draw_contact_sheet, embed_picture
+from flows.pool import SupervisedPool
+from flows.settings import Settings
+from flows.shards import render_shard, warm_up
+from flows.survey import PUBLISHED, Survey, check_repairs
+from flows.tracking import finish_run, start_run
+from synth.nouns import Report, ShardPlan
+from synth.numerics import numeric_profile
+from synth.plan import CohortPlan
+
+CHUNK_IMAGES = 200  # of 2 mm contrasts: 10 to 60 seconds of one worker's time
+Advance = Callable[[int], None]
+_SHOP: ContextVar[Workshop] = ContextVar("workshop")
+
+
+@dataclass(slots=True)
+class Workshop:
+    """What the tasks of one build share: the plan, the workers, and whom to tell about progress."""
+
+    settings: Settings
+    plan: CohortPlan
+    survey: Survey
+    pool: SupervisedPool
+    advance: Advance = field(default=lambda images: None)
+    spec_json: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spec_json = self.plan.spec.model_dump_json()
+
+
+@contextmanager
+def lock_cohort(settings: Settings, cohort_id: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Let one process at a time build a cohort; a second one waits and then finds everything done."""
+    settings.lock_folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.lock_folder / f"{cohort_id}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another process is building '{cohort_id}'; waiting for it to finish")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def open_workshop(settings: Settings, plan: CohortPlan, survey: Survey, advance: Advance) -> Iterator[Workshop]:
+    """Start the workers (none if nothing is missing) and make Ctrl-C and SIGTERM stop them at once."""
+    workers = min(settings.workers, len(survey.missing))
+    with SupervisedPool(workers, warm_up, (plan.spec.model_dump_json(),)) as pool, stop_on_signals(pool):
+        yield Workshop(settings, plan, survey, pool, advance)
+
+
+@contextmanager
+def stop_on_signals(pool: SupervisedPool) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into a stopped pool and a KeyboardInterrupt, while the block runs in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        pool.stop.set()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def cut_chunks(missing: Sequence[ShardPlan], images: int, subjects: int, workers: int) -> list[tuple[ShardPlan, ...]]:
+    """Cut the missing shards into tasks of about CHUNK_IMAGES images, but at least two tasks a worker."""
+    if not missing:
+        return []
+    per_shard = max(1.0, images / subjects * missing[0].subjects)
+    size = max(1, min(round(CHUNK_IMAGES / per_shard), len(missing) // (2 * workers)))
+    return [tuple(missing[first : first + size]) for first in range(0, len(missing), size)]
+
+
+@task(name="render-shards", task_run_name="render-shards-{number}", cache_policy=NO_CACHE, persist_result=False)
+def render_chunk(shop: Workshop, chunk: tuple[ShardPlan, ...], number: int) -> list[ShardRecord]:
+    """Render a series of shards on one worker of the pool."""
+    records = []
+    with shop.pool.slot() as slot:
+        for shard in chunk:
+            record = slot.run(render_shard, shop.settings.home, shop.spec_json, shard, label=f"shard '{shard.shard_id}'")
+            shop.advance(record.images)
+            records.append(record)
+    return records
+
+
+@task(name="start-tracking", cache_policy=NO_CACHE, persist_result=False)
+def start_tracking(shop: Workshop) -> str:
+    """Open the build's MLflow run."""
+    return start_run(shop.settings, shop.plan)
+
+
+@task(name="register", cache_policy=NO_CACHE, persist_result=False)
+def register_cohort(shop: Workshop, rendered: list[ShardRecord], run_id: str) -> int:
+    """Register the cohort in one transaction; return its snapshot."""
+    plan, spec = shop.plan, shop.plan.spec
+    if shop.survey.registered:
+        check_repairs(shop.survey.records, rendered)
+    row = CohortRow(
+        cohort_id=plan.cohort_id,
+        name=spec.name,
+        spec_hash=spec.content_hash,
+        images_hash=spec.images_hash,
+        spec_json=shop.spec_json,
+        engine=spec.imaging.engine,
+        engine_version=plan.engine_version,
+        population=spec.population.source,
+        population_version=plan.population_version,
+        subjects=spec.subjects,
+        images=plan.images,
+        numeric_profile=numeric_profile(),
+        mlflow_run_id=run_id,
+    )
+    return commit_cohort(shop.settings.home, row, [*shop.survey.finished, *rendered])
+
+
+@task(name="evaluate-and-decide", cache_policy=NO_CACHE, persist_result=False)
+def decide_release(shop: Workshop) -> Report:
+    """Evaluate the registered cohort, store its Report and the decision that follows from its gates."""
+    with open_catalog(shop.settings.home) as catalog:
+        report = evaluate_build(catalog, shop.plan)
+    commit_report(shop.settings.home, report)
+    return report
+
+
+@task(name="publish", cache_policy=NO_CACHE, persist_result=False)
+def publish_build(shop: Workshop, report: Report, run_id: str, snapshot_id: int, seconds: float) -> None:
+    """Draw the contact sheet and hand scorecard and pictures to Prefect and MLflow."""
+    plan, settings = shop.plan, shop.settings
+    with open_catalog(settings.home) as catalog:
+        sheet = draw_contact_sheet(
+            catalog, plan.cohort_id, settings.report_folder / plan.cohort_id / "contact-sheet.png"
+        )
+        subjects = catalog.sql("SELECT * FROM subjects WHERE cohort_id = ?", [plan.cohort_id]).arrow()
+    table = [
+        {"gate": g.gate, "value": round(g.value, 4), "threshold": g.threshold, "passed": g.passed} for g in report.gates
+    ]
+    create_table_artifact(table, key="scorecard", description=f"Scorecard of {plan.cohort_id}")
+    create_image_artifact(embed_picture(sheet), key="contact-sheet", description=f"Contact sheet of {plan.cohort_id}")
+    extra = {
+        "subjects": float(plan.spec.subjects),
+        "images": float(plan.images),
+        "seconds": seconds,
+        "worker_deaths": float(shop.pool.deaths),
+    }
+    finish_run(settings, run_id, plan, report, snapshot_id, subjects, [sheet], extra)
+    detail = {"spec_hash": plan.spec.content_hash, "snapshot_id": snapshot_id, "mlflow_run_id": run_id}
+    record_event(settings.home, PUBLISHED, f"build of {plan.cohort_id} finished", plan.cohort_id, detail)
+
+
+@flow(name="build-cohort", flow_run_name="{cohort_id}", persist_result=False, validate_parameters=False)
+def build_cohort(cohort_id: str) -> int:
+    """Render what is missing, register, evaluate, decide and publish; return the cohort's snapshot."""
+    started = time.monotonic()
+    shop = _SHOP.get()
+    tracking = start_tracking.submit(shop)
+    progress = create_progress_artifact(0.0, key="rendering", description=f"Shards of {cohort_id}")
+    workers = max(1, min(shop.settings.workers, len(shop.survey.missing)))
+    chunks = cut_chunks(shop.survey.missing, shop.plan.images, shop.plan.spec.subjects, workers)
+    futures = [render_chunk.submit(shop, chunk, number) for number, chunk in enumerate(chunks)]
+    rendered: list[ShardRecord] = []
+    for number, future in enumerate(futures):
+        rendered += future.result()
+        update_progress_artifact(progress, progress=100 * (number + 1) / len(futures))
+    run_id = tracking.result()
+    snapshot_id = register_cohort(shop, rendered, run_id)
+    report = decide_release(shop)
+    publish_build(shop, report, run_id, snapshot_id, time.monotonic() - started)
+    return snapshot_id
+
+
+def run_flow(shop: Workshop) -> int:
+    """Run the build flow on ``shop`` with one thread for each worker, and one for tracking.
+
+    Flow parameters are stored as JSON, so the flow is given the cohort's id and finds its workshop in the context.
+    """
+    runner = ThreadPoolTaskRunner(max_workers=shop.settings.workers + 1)
+    token = _SHOP.set(shop)
+    try:
+        return int(build_cohort.with_options(task_runner=runner)(shop.plan.cohort_id))
+    finally:
+        _SHOP.reset(token)

@@ -1,0 +1,103 @@
+"""MLflow: one run per build, with the resolved recipe, the numeric profile, metrics, pictures and the dataset."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import flows.settings  # noqa: F401  sets MLflow's quiet defaults before it is imported
+
+import mlflow  # isort: skip
+import pyarrow as pa
+from mlflow.entities import RunStatus
+from mlflow.tracking import MlflowClient
+
+from flows.settings import Settings
+from synth.nouns import Report
+from synth.numerics import numeric_profile
+from synth.plan import CohortPlan
+from synth.spec import CohortSpec
+
+EXPERIMENT = "cohorts"
+
+
+def start_run(settings: Settings, plan: CohortPlan) -> str:
+    """Return the id of the build's run: a new one, or the one that an interrupted build of the same recipe left."""
+    client = _open_client(settings)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        location = (settings.home.root / "mlartifacts").as_uri() if _is_local(settings) else None
+        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
+    else:
+        experiment_id = experiment.experiment_id
+    query = f"tags.cohort_id = '{plan.cohort_id}' and tags.spec_hash = '{plan.spec.content_hash}'"
+    left = client.search_runs([experiment_id], query, max_results=1)
+    if left:
+        client.set_terminated(left[0].info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+        return str(left[0].info.run_id)
+    tags = {"cohort_id": plan.cohort_id, "spec_hash": plan.spec.content_hash, "mlflow.runName": plan.cohort_id}
+    run = client.create_run(experiment_id, tags=tags)
+    for name, value in _flatten(plan.spec).items():
+        client.log_param(run.info.run_id, name, value)
+    client.log_dict(run.info.run_id, plan.spec.model_dump(mode="json"), "spec.json")
+    client.log_dict(run.info.run_id, numeric_profile(), "environment.json")
+    return str(run.info.run_id)
+
+
+def finish_run(
+    settings: Settings,
+    run_id: str,
+    plan: CohortPlan,
+    report: Report,
+    snapshot_id: int,
+    subjects: pa.Table,
+    pictures: list[Path],
+    extra: dict[str, float],
+) -> None:
+    """Log metrics, pictures and the dataset (subjects, with the catalog snapshot as its digest) and end the run."""
+    client = _open_client(settings)
+    client.set_tag(run_id, "status", "released" if report.passed else "refused")
+    client.set_tag(run_id, "snapshot_id", str(snapshot_id))
+    scores = {name: value for name, value in {**report.scores, **extra}.items() if math.isfinite(value)}
+    for name, value in scores.items():
+        client.log_metric(run_id, name, value)
+    gates = [{"gate": g.gate, "value": _finite(g.value), "threshold": g.threshold, "passed": g.passed} for g in report.gates]
+    client.log_dict(run_id, {"gates": gates, "reasons": list(report.reasons)}, "report.json")
+    for picture in pictures:
+        client.log_artifact(run_id, str(picture))
+    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
+        warnings.simplefilter("ignore")  # hints about integer columns with missing values: there are none
+        dataset = mlflow.data.from_pandas(
+            subjects.to_pandas(), source=str(settings.home.metadata), name=plan.cohort_id, digest=f"snap-{snapshot_id}"
+        )
+        mlflow.log_input(dataset, context="cohort")
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _open_client(settings: Settings) -> MlflowClient:
+    settings.home.root.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    return MlflowClient()
+
+
+def _is_local(settings: Settings) -> bool:
+    return settings.tracking_uri.startswith("sqlite:")
+
+
+def _flatten(spec: CohortSpec) -> dict[str, str]:
+    """Return the recipe as flat parameters: ``imaging.snr`` -> ``[20.0, 60.0]``."""
+    flat: dict[str, str] = {}
+
+    def visit(prefix: str, value: object) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                visit(f"{prefix}.{name}" if prefix else name, inner)
+        elif value is not None:
+            flat[prefix] = str(value)[:500]
+
+    visit("", spec.model_dump(mode="json"))
+    return flat
