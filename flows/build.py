@@ -117,7 +117,9 @@ def render_chunk(shop: Workshop, chunk: tuple[ShardPlan, ...], number: int) -> l
     records = []
     with shop.pool.slot() as slot:
         for shard in chunk:
-            record = slot.run(render_shard, shop.settings.home, shop.spec_json, shard, label=f"shard '{shard.shard_id}'")
+            record = slot.run(
+                render_shard, shop.settings.home, shop.spec_json, shard, label=f"shard '{shard.shard_id}'"
+            )
             shop.advance(record.images)
             records.append(record)
     return records

@@ -221,12 +221,13 @@ def serve(
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes of a build.")] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Build every recipe that has a schedule at its time, with the Prefect and MLflow UIs on 127.0.0.1. Ctrl-C ends it."""
+    """Build every recipe that has a schedule at its time; Prefect and MLflow UIs on 127.0.0.1. Ctrl-C ends it."""
     deployments = importlib.import_module("flows.deployments")
     settings = load_settings(home, workers)
     scheduled = deployments.find_scheduled(specs or [deployments.SHIPPED_SPECS])
     for path, recipe in scheduled:
-        say(f"{recipe.name}: '{recipe.schedule.cron}' {recipe.schedule.timezone}, recipe hash {recipe.content_hash[:10]} ({path})")
+        when = f"'{recipe.schedule.cron}' {recipe.schedule.timezone}"
+        say(f"{recipe.name}: {when}, recipe hash {recipe.content_hash[:10]} ({path})")
     if not dry_run:
         deployments.serve(settings, scheduled, port, mlflow_port, say)
 

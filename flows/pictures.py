@@ -35,9 +35,7 @@ def draw_contact_sheet(catalog: Catalog, cohort_id: str, path: Path, rows: int =
         query = "SELECT image_id, kind FROM images WHERE subject_id = ? AND visit = ? ORDER BY kind DESC"
         images = catalog.sql(query, [session["subject_id"], session["visit"]]).dicts()
         previews = catalog.previews([image["image_id"] for image in images])
-        panels = [
-            (image["kind"], Image.open(io.BytesIO(previews[image["image_id"]])).convert("L")) for image in images
-        ]
+        panels = [(image["kind"], Image.open(io.BytesIO(previews[image["image_id"]])).convert("L")) for image in images]
         lines.append((_describe_session(session), panels))
     sheet = _paste_lines(lines)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,9 @@ _SHOWN_ROWS = 200
 def check_format(name: str) -> None:
     """Raise SpecError if ``name`` is not an output format."""
     if name not in FORMATS:
-        raise SpecError(f"--format '{name}' does not exist; choose from {', '.join(FORMATS)}.{suggest_nearest(name, FORMATS)}")
+        raise SpecError(
+            f"--format '{name}' does not exist; choose from {', '.join(FORMATS)}.{suggest_nearest(name, FORMATS)}"
+        )
 
 
 def write_result(result: QueryResult, output: str, stream: TextIO) -> None:
@@ -34,7 +36,9 @@ def write_result(result: QueryResult, output: str, stream: TextIO) -> None:
     elif output == "csv":
         pa_csv.write_csv(_flatten(result.arrow()), stream.buffer)  # type: ignore[attr-defined]
     elif stream.isatty():
-        raise SpecError("Parquet is not readable on a terminal; send it to a file: cohortium sql ... --format parquet > FILE")
+        raise SpecError(
+            "Parquet is not readable on a terminal; send it to a file: cohortium sql ... --format parquet > FILE"
+        )
     else:
         pq.write_table(result.arrow(), stream.buffer)  # type: ignore[attr-defined]
 

@@ -62,7 +62,9 @@ def finish_run(
     scores = {name: value for name, value in {**report.scores, **extra}.items() if math.isfinite(value)}
     for name, value in scores.items():
         client.log_metric(run_id, name, value)
-    gates = [{"gate": g.gate, "value": _finite(g.value), "threshold": g.threshold, "passed": g.passed} for g in report.gates]
+    gates = [
+        {"gate": g.gate, "value": _finite(g.value), "threshold": g.threshold, "passed": g.passed} for g in report.gates
+    ]
     client.log_dict(run_id, {"gates": gates, "reasons": list(report.reasons)}, "report.json")
     for picture in pictures:
         client.log_artifact(run_id, str(picture))

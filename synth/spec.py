@@ -48,7 +48,7 @@ class WhereSpec(_Part):
 
 
 class TargetsSpec(_Part):
-    """Wanted shares of the cohort by category. Shares of one attribute may leave a rest, which keeps its natural mix."""
+    """Wanted shares of the cohort by category; what the shares of an attribute leave over keeps its natural mix."""
 
     sex: dict[str, Probability] | None = Field(None, description="wanted share by sex, e.g. {F = 0.5}")
     diagnosis: dict[str, Probability] | None = Field(None, description="wanted share by diagnosis")
@@ -82,7 +82,9 @@ class ImagingSpec(_Part):
     """Which images are made of each subject, and by which engine."""
 
     engine: str = Field("mri", description="name of the engine")
-    contrasts: Annotated[tuple[str, ...], SortedUnique] = Field(("T1w",), min_length=1, description="contrasts or views")
+    contrasts: Annotated[tuple[str, ...], SortedUnique] = Field(
+        ("T1w",), min_length=1, description="contrasts or views"
+    )
     resolution_mm: float = Field(2.0, description="isotropic voxel size in millimetres")
     snr: tuple[float, float] = Field((20.0, 60.0), description="range of the drawn white-matter signal-to-noise ratio")
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")

@@ -43,5 +43,7 @@ ENGINES: dict[str, Engine] = {"mri": MriEngine()}
 def find_engine(name: str) -> Engine:
     """Return the engine ``name``; raises SpecError naming the known ones."""
     if name not in ENGINES:
-        raise SpecError(f"engine '{name}' does not exist; choose from {sorted(ENGINES)}.{suggest_nearest(name, ENGINES)}")
+        raise SpecError(
+            f"engine '{name}' does not exist; choose from {sorted(ENGINES)}.{suggest_nearest(name, ENGINES)}"
+        )
     return ENGINES[name]

@@ -1,5 +1,7 @@
-"""Gate v1: a cohort is released only if it is complete, has the population that was asked for, and its images show
-what was drawn. Pure functions of counts; the flow reads the counts from the catalog.
+"""Gate v1: what must hold before a cohort is released.
+
+It is complete, has the population that was asked for, and its images show what was drawn. Pure functions of counts;
+the flow reads the counts from the catalog.
 """
 
 from __future__ import annotations
@@ -74,8 +76,8 @@ def _gate_population(spec: CohortSpec, attribute: str, counts: CohortCounts) -> 
     limit = max(spec.gates.population_error_max, 1 / counts.subjects)
     value, passed = errors[worst], errors[worst] <= limit + 1e-12
     reason = (
-        f"population.{attribute}: share of '{worst}' is {drawn.get(worst, 0.0):.4f}, {wanted.get(worst, 0.0):.4f} wanted; "
-        f"off by {value:.4f}, {limit:.4f} allowed"
+        f"population.{attribute}: share of '{worst}' is {drawn.get(worst, 0.0):.4f}, "
+        f"{wanted.get(worst, 0.0):.4f} wanted; off by {value:.4f}, {limit:.4f} allowed"
     )
     return GateResult(f"population.{attribute}", value, limit, passed, reason)
 

@@ -1,8 +1,8 @@
 """A subject's head: the template deformed, and the three unknowns solved so that the drawn volumes are met.
 
-Unknowns of a visit: the head's scale (intracranial volume), the fluid added to the ventricles (ventricle volume) and the
-gain of fluid against brain (brain volume: sulci widen as fluid wins partial-volume voxels); with lesions, also their
-radius. They are solved on the labels that will be delivered, then stored in the scan's row.
+Unknowns of a visit: the head's scale (intracranial volume), the fluid added to the ventricles (ventricle volume) and
+the gain of fluid against brain (brain volume: sulci widen as fluid wins partial-volume voxels); with lesions, also
+their radius. They are solved on the labels that will be delivered, then stored in the scan's row.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ def solve_visit(grid: render.Grid, shape: Shape, pose: Pose, intracranial_ml: fl
         for _ in range(rounds):
             nodes = template_coordinates(grid, template, shape, pose, scale, added)
             final = spacing == _SOLVER_MM[-1]
-            seen = render.render_volumes(
-                grid, template, nodes, 1.0, render.no_lesions(), step=step, with_margin=final
-            )
+            seen = render.render_volumes(grid, template, nodes, 1.0, render.no_lesions(), step=step, with_margin=final)
             counts = np.bincount(seen.tissue.ravel(), minlength=5) * voxel_ml
             missing = (visit.ventricle_ml - counts[render.LABELS["ventricles"]]) / scale**3
             error = float(intracranial_ml / counts[1:].sum())

@@ -21,9 +21,7 @@ def bias_at_nodes(
     x, y, z = np.moveaxis(2 * node_positions_mm(grid) / np.asarray(FIELD_OF_VIEW_MM), -1, 0)
     powers = [(a, b, c) for a in range(4) for b in range(4) for c in range(4) if 0 < a + b + c <= 3]
     weights = stream_from_key(key).standard_normal(len(powers))
-    field = sum(
-        weight * x**a * y**b * z**c / (a + b + c) for weight, (a, b, c) in zip(weights, powers, strict=True)
-    )
+    field = sum(weight * x**a * y**b * z**c / (a + b + c) for weight, (a, b, c) in zip(weights, powers, strict=True))
     index = np.rint(template_voxel).astype(int)
     inside = np.all((index >= 0) & (index < template.fractions.shape[:3]), axis=-1)
     head = np.zeros(inside.shape, bool)

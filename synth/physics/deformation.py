@@ -51,7 +51,7 @@ def interpolate_field(field: Field, position_mm: NDArray[np.float64]) -> NDArray
     index = ((position_mm - GRID_LOW_MM) / NODE_MM).reshape(-1, 3)
     out = np.empty_like(index)
     _interpolate(field, index, out)
-    return out.reshape(position_mm.shape)
+    return np.asarray(out.reshape(position_mm.shape))
 
 
 def node_positions_mm() -> NDArray[np.float64]:
@@ -67,7 +67,7 @@ def compose_fields(outer: Field, inner: Field) -> Field:
 
 def integrate_velocity(velocity: Field) -> Field:
     """Return the displacement field of exp(velocity), by scaling and squaring."""
-    field = velocity / 2**_SQUARINGS
+    field: Field = velocity / 2**_SQUARINGS
     for _ in range(_SQUARINGS):
         field = compose_fields(field, field)
     return field

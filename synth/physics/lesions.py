@@ -22,7 +22,7 @@ _DECAY_MM = 4.0
 
 def _site_weights(distance_mm: NDArray[np.float32]) -> NDArray[np.float64]:
     weights = np.exp(-distance_mm.astype(np.float64) / _DECAY_MM)
-    return weights / weights.sum()
+    return np.asarray(weights / weights.sum())
 
 
 def draw_lesions(generator: np.random.Generator) -> NDArray[np.float32]:
@@ -60,7 +60,7 @@ def count_lesions(table: NDArray[np.float32], load_ml: float, volume_scale: floa
     if load_ml <= 0:
         return 0
     volume_ml = 4 / 3 * np.pi / np.prod(table[:, 3:6].astype(np.float64), axis=1) / 1000 * volume_scale
-    return int(min(np.searchsorted(np.cumsum(volume_ml), load_ml) + 1, len(table)))
+    return min(int(np.searchsorted(np.cumsum(volume_ml), load_ml)) + 1, len(table))
 
 
 def scale_lesions(table: NDArray[np.float32], radius_scale: float) -> NDArray[np.float32]:

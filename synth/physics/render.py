@@ -60,7 +60,7 @@ def _philox(c0: int, c1: int, k0: int, k1: int) -> tuple[int, int, int, int]:
         )
         key0 = uint32(key0 + uint32(0x9E3779B9))
         key1 = uint32(key1 + uint32(0xBB67AE85))
-    return x0, x1, x2, x3
+    return x0, x1, x2, x3  # type: ignore[return-value]  # uint32, which mypy does not take for int
 
 
 @njit(cache=True, nogil=True)
@@ -233,14 +233,15 @@ def _render_slab(  # type: ignore[no-untyped-def]
                         if k < nz:
                             ua = u0 if half == 0 else u2
                             ub = u1 if half == 0 else u3
-                            signal = (
-                                s0 * part[0, k] + s1 * part[1, k] + s2 * part[2, k] + s3 * part[3, k]
-                            ) * where[3 + q, k]
+                            signal = s0 * part[0, k] + s1 * part[1, k] + s2 * part[2, k] + s3 * part[3, k]
+                            signal = signal * where[3 + q, k]
                             # |signal + complex Gaussian|, by Box-Muller in polar form
-                            square = np.float32(-2.0) * math.log((np.float32(ua) + np.float32(0.5)) * np.float32(2**-32))
+                            uniform = (np.float32(ua) + np.float32(0.5)) * np.float32(2**-32)
+                            square = np.float32(-2.0) * math.log(uniform)
                             angle = np.float32(ub) * np.float32(2 * math.pi * 2**-32)
                             spread = noise * math.sqrt(square)
-                            power = signal * signal + np.float32(2.0) * signal * spread * math.cos(angle) + spread * spread
+                            cross = np.float32(2.0) * signal * spread * math.cos(angle)
+                            power = signal * signal + cross + spread * spread
                             value = math.sqrt(max(power, np.float32(0.0))) * gain
                             images[q, i, j, k] = np.uint16(min(value + np.float32(0.5), np.float32(65535.0)))
 
@@ -311,7 +312,7 @@ class Rendering:
 def render_volumes(
     grid: Grid,
     template: Template,
-    nodes: NDArray[np.float32],
+    nodes: NDArray[np.float32] | NDArray[np.float64],
     fluid_gain: float,
     lesions: Lesions,
     *,

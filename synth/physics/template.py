@@ -53,8 +53,8 @@ def _load_map(name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     if package is None or package.origin is None:
         raise PermanentError("package 'nilearn' carries the anatomy but is not installed; run 'make setup'")
     folder = Path(package.origin).parent / "datasets" / "data"
-    image = nib.load(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
-    return np.asarray(image.dataobj).astype(np.float32) / 255, np.asarray(image.affine)
+    image = nib.Nifti1Image.from_filename(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+    return np.asarray(image.dataobj).astype(np.float32) / np.float32(255), np.asarray(image.affine)
 
 
 def _find_ventricles(csf: NDArray[np.float32], origin_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
