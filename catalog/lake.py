@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 from filelock import FileLock, Timeout
 
-from catalog.home import Home, describe_refusal, explain_refusals, make_folder
+from catalog.home import Home, describe_refusal, make_folder
 from synth.errors import BusyError, CatalogError, CohortiumError, StorageError
 
 ALIAS = "lake"
@@ -66,13 +66,14 @@ def lock_writer(home: Home, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]
     make_folder(home.root)
     lock = FileLock(home.lock, timeout=timeout_s)
     try:
-        with explain_refusals(home.lock):
-            lock.acquire()
-    except Timeout as error:
+        lock.acquire()
+    except Timeout as error:  # an OSError too, so it is caught first
         raise BusyError(
             f"another process has been writing to the catalog in '{home.root}' for {timeout_s:g} s. "
             "Wait for it to finish, then run the command again."
         ) from error
+    except OSError as error:
+        raise StorageError(describe_refusal(home.lock, error)) from error
     try:
         yield
     finally:
@@ -105,7 +106,7 @@ def _connect(home: Home, options: str, config: dict[str, str]) -> duckdb.DuckDBP
             f"META_JOURNAL_MODE 'WAL', META_BUSY_TIMEOUT {SQLITE_TIMEOUT_MS})"
         )
         connection.execute(f"USE {ALIAS}")
-    except duckdb.Error:
+    except (duckdb.Error, CatalogError):
         connection.close()
         raise
     return connection

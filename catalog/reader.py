@@ -18,7 +18,7 @@ from catalog.query import QueryResult, check_read_only, run_query
 from catalog.records import ShardRecord, StoredImage
 from catalog.rows import scan_from_row, subject_from_rows
 from catalog.stored import ShardFile, read_stored_image
-from synth.errors import CatalogError, suggest_nearest
+from synth.errors import CatalogError, ReadOnlyError, suggest_nearest
 from synth.nouns import Scan, Subject
 
 BATCH_IMAGES = 256  # image rows looked up by one query
@@ -81,6 +81,8 @@ class Catalog:
             return run_query(self._cursor(), query, params)
         except (duckdb.ProgrammingError, duckdb.DataError) as error:
             raise CatalogError(f"the query failed: {error}") from error
+        except duckdb.PermissionException as error:
+            raise ReadOnlyError(f"only the catalog's own tables may be read here: {error}") from error
         except duckdb.Error as error:
             raise explain_failure(self.home, error) from error
 

@@ -142,16 +142,17 @@ def _open_writer(sink: _HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
         "cohortium.first_subject": str(plan.first_subject),
         "cohortium.subjects": str(plan.subjects),
     }
-    leaves = _leaf_names()
-    return pq.ParquetWriter(
+    writer = pq.ParquetWriter(
         pa.PythonFile(sink, mode="w"),
-        SHARD_SCHEMA.with_metadata(metadata),
-        compression={leaf: "none" if leaf in _BLOBS else "zstd" for leaf in leaves},
+        SHARD_SCHEMA,
+        compression={leaf: "none" if leaf in _BLOBS else "zstd" for leaf in _leaf_names()},
         use_dictionary=list(_DICTIONARY),  # type: ignore[arg-type]  # the stubs know only bool
         write_statistics=list(_WITH_STATISTICS),
         write_page_checksum=True,
         store_schema=False,
     )
+    writer.add_key_value_metadata(metadata)
+    return writer
 
 
 def _leaf_names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from synth.nouns import GateResult, Image, Measurement, Report, Scan, ShardPlan,
 SHAPE = (6, 5, 4)
 COHORT = "tiny-0123456789"
 KINDS = ("T1w", "FLAIR")
+PARAMETERS = {"te_ms": 0.1 + 0.2, "nested": [1, {"a": "ü"}]}
 
 
 class Maker:
@@ -42,8 +44,8 @@ class Maker:
 
     def image(self, subject: Subject, visit: int, kind: str) -> Image:
         scan = Scan(
-            f"{subject.subject_id}-v{visit}-{kind.lower()}", self.cohort_id, subject.subject_id, visit, kind, "toy", "1.0",
-            subject.manufacturer, subject.manufacturer_model, 3.0, {"te_ms": 0.1 + 0.2, "nested": [1, {"a": "ü"}]},
+            f"{subject.subject_id}-v{visit}-{kind.lower()}", self.cohort_id, subject.subject_id, visit, kind, "toy",
+            "1.0", subject.manufacturer, subject.manufacturer_model, 3.0, PARAMETERS,
         )  # fmt: skip
         generator = np.random.Generator(np.random.Philox(key=subject.subject_index * 10 + visit + 7 * len(kind)))
         pixels = generator.integers(0, 65536, self.shape, dtype=np.uint16)
@@ -89,6 +91,20 @@ class Maker:
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return resolve_home(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with the tiny cohort, to be copied (a moved home keeps working) and never changed."""
+    home = resolve_home(tmp_path_factory.mktemp("template") / "home")
+    Maker().build(home)
+    return home
+
+
+@pytest.fixture
+def built_home(template: Home, tmp_path: Path) -> Home:
+    """A home of its own with the tiny cohort registered."""
+    return resolve_home(shutil.copytree(template.root, tmp_path / "built"))
 
 
 @pytest.fixture
