@@ -18,10 +18,11 @@ from catalog import (
     ensure_catalog,
     open_catalog,
     record_event,
+    resolve_home,
     verify_all,
     withdraw_cohort,
 )
-from catalog.lake import lock_writer
+from catalog.lake import lock_writer, open_read_write
 from catalog.migrations import LATEST
 from catalog.writer import open_writer
 from synth.errors import BusyError, CatalogError, DamagedShardError, RetryableError, StorageError
@@ -132,43 +133,85 @@ COMMITTER = """
     sys.path[:0] = ['{root}', '{root}/tests/catalog']
     from conftest import Maker
     from catalog import commit_cohort, find_finished_shards, resolve_home
-    home = resolve_home('{home}')
     child = None
     for line in sys.stdin:  # one forked process a commit, so that imports are paid once
         if child:
             os.waitpid(child, 0)  # only now, so that until then the pid cannot be anybody else's
         child = os.fork()
         if child == 0:
-            m = Maker(line.strip())
+            cohort, home = line.strip().split(maxsplit=1)
+            home, m = resolve_home(home), Maker(cohort)
             records = list(find_finished_shards(home, m.plans()).values())
             os.write(1, b'%d\\n' % os.getpid())
             commit_cohort(home, m.row(records), records)
+            os.write(1, b'done\\n')
             os._exit(0)
 """
 
 
-def test_a_commit_killed_at_any_moment_is_whole_or_nothing(home, maker):
-    makers = [maker(f"killed-{number:010d}") for number in range(12)]
+class Committer:
+    """A process that forks one child a commit, to be killed."""
+
+    def __init__(self):
+        script = textwrap.dedent(COMMITTER.format(root=ROOT))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, "-c", script], **pipes)
+
+    def start(self, home, cohort_id):
+        self.process.stdin.write(f"{cohort_id} {home.root}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        return int(line if line != "done\n" else self.process.stdout.readline())
+
+    def measure(self, home, cohort_id):
+        self.start(home, cohort_id)
+        started = time.monotonic()
+        assert self.process.stdout.readline() == "done\n"
+        return time.monotonic() - started
+
+    def kill(self, home, cohort_id, delay):
+        child = self.start(home, cohort_id)
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+        ensure_catalog(home)  # waits for the lock, so the process is gone
+
+
+@pytest.fixture
+def committer():
+    committer = Committer()
+    yield committer
+    committer.process.stdin.close()
+    committer.process.wait(timeout=60)
+    committer.process.stdout.close()
+
+
+def test_a_commit_killed_at_any_moment_is_whole_or_nothing(home, maker, committer):
+    makers = [maker(f"killed-{number:010d}") for number in range(11)]
     records = {m.cohort_id: [m.write(home, plan) for plan in m.plans()] for m in makers}
-    script = textwrap.dedent(COMMITTER.format(root=ROOT, home=home.root))
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    ensure_catalog(home)
+    seconds = committer.measure(home, makers[-1].cohort_id)
     outcomes = []
-    with subprocess.Popen([sys.executable, "-c", script], **pipes) as committer:
-        for number, m in enumerate(makers):  # the first kill hits the creation of the catalog itself
-            committer.stdin.write(m.cohort_id + "\n")
-            committer.stdin.flush()
-            child = int(committer.stdout.readline())
-            time.sleep(0.045 * number)
-            os.kill(child, signal.SIGKILL)
-            ensure_catalog(home)  # waits for the lock, so the process is gone
-            counts = count_rows(home, m.cohort_id)
-            assert counts in (NOTHING, FULL)
-            outcomes.append(counts == FULL)
-    assert False in outcomes
+    for number, m in enumerate(makers[:-1]):
+        committer.kill(home, m.cohort_id, 0.15 * number * seconds)  # up to 1.35 times a whole commit
+        counts = count_rows(home, m.cohort_id)
+        assert counts in (NOTHING, FULL)
+        outcomes.append(counts == FULL)
+    assert outcomes[0] is False
     for m in makers:
         commit_cohort(home, m.row(records[m.cohort_id]), records[m.cohort_id], lock_timeout_s=5)
+    assert [count_rows(home, m.cohort_id) for m in makers] == [FULL] * len(makers)
+    assert verify_all(home) == VerifyResult(2 * len(makers), ())
+
+
+def test_the_creation_of_a_catalog_may_be_killed_at_any_moment(tmp_path, maker, committer):
+    m = maker()
+    homes = [resolve_home(tmp_path / str(number)) for number in range(5)]
+    records = [m.write(home, plan) for home in homes for plan in m.plans()][: len(m.plans())]
+    for number, home in enumerate(homes):
+        committer.kill(home, m.cohort_id, 0.06 * number)
+        assert count_rows(home, m.cohort_id) in (NOTHING, FULL)
+        commit_cohort(home, m.row(records), records, lock_timeout_s=5)
         assert count_rows(home, m.cohort_id) == FULL
-    assert verify_all(home) == VerifyResult(24, ())
 
 
 def test_released_views_follow_the_latest_decision(built_home, maker):
@@ -234,6 +277,16 @@ def test_migrations_are_recorded_and_a_newer_catalog_is_refused(home):
     for opened in (lambda: open_catalog(home), lambda: ensure_catalog(home)):
         with pytest.raises(CatalogError, match=words):
             opened()
+
+
+def test_a_catalog_whose_first_migration_never_ended_is_not_finished(home):
+    with open_read_write(home):
+        pass
+    with pytest.raises(CatalogError, match=r"is not finished. Run 'cohortium build SPEC'"):
+        open_catalog(home)
+    ensure_catalog(home)
+    with open_catalog(home) as c:
+        assert c.sql("SELECT count(*) FROM cohort_status").scalar() == 0
 
 
 def test_an_error_inside_a_transaction_undoes_it(home, maker, monkeypatch):
