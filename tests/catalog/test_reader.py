@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from catalog import commit_cohort, commit_report, open_catalog, resolve_home, verify_all, verify_shards
+from catalog import commit_cohort, commit_report, open_catalog, resolve_home, verify_all, verify_shards, write_shard
 from catalog.tables import TABLES
 from catalog.views import VIEWS
 from synth.errors import CatalogError, DamagedShardError, ReadOnlyError
@@ -231,6 +232,18 @@ def test_damage_is_caught_when_an_image_is_read(built, maker):
     path.unlink()
     with pytest.raises(DamagedShardError, match="cohortium verify"):
         built.image(ids[0])
+
+
+@pytest.mark.parametrize("part", ["pixels", "masks"])
+def test_a_sound_file_with_other_content_is_caught_by_its_hashes(built, maker, tmp_path, part):
+    m = maker()
+    plan, record = m.plans()[0], built.shards()[0]
+    other = {"pixels": lambda i: i.pixels + np.uint16(1), "masks": lambda i: {n: a + 1 for n, a in i.masks.items()}}
+    images = (dataclasses.replace(image, **{part: other[part](image)}) for image in m.images(plan))
+    swapped = write_shard(tmp_path / "other", plan, m.subjects_of(plan), images)
+    shutil.copy(tmp_path / "other" / swapped.path, built.home.root / record.path)
+    with pytest.raises(DamagedShardError, match="have SHA-256"):
+        built.image(f"{m.cohort_id}-s0000000-v0-t1w-0")
 
 
 def test_verify_names_any_flipped_byte_and_missing_files(built):
