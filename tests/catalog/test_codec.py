@@ -1,6 +1,8 @@
+import hashlib
 import io
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,15 +29,11 @@ def test_any_array_comes_back_bit_for_bit(array, fortran, big_endian):
 
 
 def test_the_hash_is_that_of_the_raw_little_endian_bytes():
-    import hashlib
-
     pixels = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
     assert hash_array(pixels) == hashlib.sha256(pixels.astype("<u2").tobytes("C")).hexdigest()
 
 
 def test_shuffling_makes_smooth_images_smaller():
-    import pyarrow as pa
-
     x = np.linspace(0, 3, 40)
     noise = np.random.Generator(np.random.Philox(3)).normal(0, 30, (40, 40, 40))
     smooth = (10000 + 3000 * np.sin(x)[:, None, None] * np.cos(x)[None, :, None] + noise).astype(np.uint16)
