@@ -28,12 +28,11 @@ class InterruptedBuildError(RetryableError):
     """The build was asked to stop; what was finished is kept."""
 
 
-def _start_worker(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
-    initializer(*arguments)
 
 
 def _exit_with_parent(parent: Any) -> None:
@@ -49,18 +48,21 @@ class SupervisedPool:
         self.deaths = 0
         self._start = (initializer, arguments)
         self._slots: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
-        self._all: set[ProcessPoolExecutor] = set()
+        self._all: dict[ProcessPoolExecutor, Future[None]] = {}
         for _ in range(workers):
-            slot = self._open_slot()
-            slot.submit(os.getpid)  # starts the process now, so that it warms up while the rest gets ready
-            self._slots.put(slot)
+            self._slots.put(self._open_slot())
 
     def _open_slot(self) -> ProcessPoolExecutor:
-        slot = ProcessPoolExecutor(
-            1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=self._start
-        )
-        self._all.add(slot)
+        """Start a worker and its first job, the initializer; an error of that is raised by the first ``Slot.run``."""
+        spawn = multiprocessing.get_context("spawn")
+        slot = ProcessPoolExecutor(1, mp_context=spawn, initializer=_start_worker)
+        initializer, arguments = self._start
+        self._all[slot] = slot.submit(initializer, *arguments)
         return slot
+
+    def started(self, slot: ProcessPoolExecutor) -> Future[None]:
+        """Return the outcome of the initializer in one worker."""
+        return self._all[slot]
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers that run now."""
@@ -87,7 +89,7 @@ class SupervisedPool:
     def replace_slot(self, broken: ProcessPoolExecutor) -> ProcessPoolExecutor:
         """Close a slot whose worker died and return a fresh one."""
         self.deaths += 1
-        self._all.discard(broken)
+        self._all.pop(broken, None)
         broken.shutdown(wait=False, cancel_futures=True)
         return self._open_slot()
 
@@ -117,6 +119,7 @@ class Slot:
         """
         for _ in range(ATTEMPTS):
             try:
+                self._wait(self._pool.started(self.executor))
                 return self._wait(self.executor.submit(job, *arguments))
             except BrokenProcessPool:
                 if self._pool.stop.is_set():

@@ -1,6 +1,7 @@
 """The local Prefect server: one child process on 127.0.0.1 that ends with its parent, even after kill -9.
 
-``python -m flows.server PORT`` is that child. It watches its standard input, which closes when the parent is gone.
+``python -m flows.server PORT KIND`` is that child. It watches its standard input, which closes when the parent is gone.
+KIND ``api`` is enough for one build; ``full`` adds the UI and the scheduler for ``cohortium serve``.
 """
 
 from __future__ import annotations
@@ -56,18 +57,23 @@ def _find_running_server(folder: Path) -> str | None:
     return url if is_healthy(url) else None
 
 
-def _start_child(settings: Settings, port: int) -> subprocess.Popen[bytes]:
-    settings.prefect_folder.mkdir(parents=True, exist_ok=True)
-    log = (settings.prefect_folder / "server.log").open("ab")
-    with log:
+def start_child(module: str, arguments: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start ``python -m module arguments`` with a pipe to watch and its output in ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(port)],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env=server_environment(settings.prefect_folder),
+            stdout=stream,
+            stderr=stream,
+            env=environment,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then closes the pipe
         )
+
+
+def _start_server(settings: Settings, port: int, kind: str) -> subprocess.Popen[bytes]:
+    environment = server_environment(settings.prefect_folder, f"http://{HOST}:{port}/api")
+    return start_child("flows.server", [str(port), kind], settings.prefect_folder / "server.log", environment)
 
 
 def wait_until_healthy(child: subprocess.Popen[bytes], api_url: str, log: Path) -> None:
@@ -82,16 +88,22 @@ def wait_until_healthy(child: subprocess.Popen[bytes], api_url: str, log: Path) 
 
 
 @contextmanager
-def local_server(settings: Settings, port: int | None = None) -> Iterator[str]:
+def local_server(settings: Settings) -> Iterator[str]:
     """Yield the address of a Prefect API: the one configured, one that already runs for this home, or a new child."""
     url = settings.prefect_api_url or _find_running_server(settings.prefect_folder)
     if url is not None:
         point_prefect_at(url, settings.prefect_folder)
         yield url
         return
-    port = port or find_free_port()
+    with own_server(settings, find_free_port(), "api") as url:
+        yield url
+
+
+@contextmanager
+def own_server(settings: Settings, port: int, kind: str) -> Iterator[str]:
+    """Yield the address of a new Prefect server on ``port`` that ends with the block or with this process."""
     url = f"http://{HOST}:{port}/api"
-    child = _start_child(settings, port)
+    child = _start_server(settings, port, kind)
     try:
         wait_until_healthy(child, url, settings.prefect_folder / "server.log")
         point_prefect_at(url, settings.prefect_folder)
@@ -111,20 +123,26 @@ def stop_child(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _exit_with_parent() -> None:
+def wait_for_parent() -> None:
+    """Return when standard input closes, which it does when the parent is gone."""
     while os.read(0, 1024):
         pass
+
+
+def _exit_with_parent() -> None:
+    wait_for_parent()
     os._exit(0)
 
 
-def main(port: int) -> None:
-    """Serve Prefect's API and UI on the loopback interface until the parent goes away."""
-    import uvicorn
-    from prefect.server.api.server import create_app
-
+def main(port: int, kind: str) -> None:
+    """Serve Prefect's API (and UI and scheduler) on the loopback interface until the parent goes away."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    uvicorn.run(create_app(), host=HOST, port=port, log_level="error")
+    uvicorn.run(create_app(ephemeral=kind == "api", final=True), host=HOST, port=port, log_level="error")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    # Only the child loads these: importing Prefect before point_prefect_at would fix its settings too early.
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    main(int(sys.argv[1]), sys.argv[2])

@@ -18,6 +18,7 @@ _DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "ERROR",
     "PREFECT_CLI_COLORS": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "GIT_PYTHON_REFRESH": "quiet",
     # Two workers on two cores: nested threads would only fight over them.
@@ -86,11 +87,17 @@ def point_prefect_at(url: str, folder: Path) -> None:
     os.environ.setdefault("PREFECT_HOME", str(folder))
 
 
-def server_environment(folder: Path) -> dict[str, str]:
+def server_environment(folder: Path, api_url: str) -> dict[str, str]:
     """Return the environment of a local Prefect server that keeps its database in ``folder``."""
     return {
         **os.environ,
         "PREFECT_HOME": str(folder),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        "PREFECT_UI_API_URL": api_url,
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
     }
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for other child processes."""
+    return dict(os.environ)

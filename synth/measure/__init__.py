@@ -6,6 +6,7 @@ give: voxels whose six neighbours carry the same label (one voxel away from any 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -43,7 +44,7 @@ def _ratio(tissue: str, label: str, description: str, share: float, floor: float
         "1",
         description,
         lambda _, signals: signals[tissue] / signals["wm"],
-        lambda seen: seen.signal(label) / seen.signal("white_matter"),
+        lambda seen: seen.signal(label) / (seen.signal("white_matter") or math.nan),
         lambda value: share * value + floor,
     )
 

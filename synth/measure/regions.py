@@ -31,7 +31,9 @@ class RegionStatistics:
 
     @property
     def noise_sigma(self) -> float:
-        """Standard deviation of the noise per channel: Rayleigh in air, so sqrt(mean square / 2)."""
+        """Standard deviation of the noise per channel: Rayleigh in air, so sqrt(mean square / 2); NaN without air."""
+        if self.core_counts["background"] < _MIN_CORE_VOXELS or self.noise_power == 0:
+            return math.nan
         return math.sqrt(self.noise_power / 2)
 
     def signal(self, label: str) -> float:
