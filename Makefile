@@ -33,11 +33,11 @@ demo: setup  ## build the demo cohort from real anatomy, then say where to look 
 	@$(BIN)/cohortium build flows/specs/demo.toml
 	@echo
 	@echo "Where to look next:"
-	@echo "  make dashboard                                              browse subjects, images and measurements"
+	@echo "  make dashboard                  # subjects, images, requested against measured"
 	@echo "  $(BIN)/cohortium sql \"SELECT kind, count(*) AS images FROM released_images GROUP BY kind\""
-	@echo "  $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(HOME_FOLDER)/mlflow.db"
-	@echo "  $(BIN)/cohortium serve                                      Prefect's pages, and recipes on schedule"
-	@echo "  $(BIN)/cohortium --help                                     everything else"
+	@echo "  $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///$(HOME_FOLDER)/mlflow.db  # the build's run"
+	@echo "  $(BIN)/cohortium serve      # Prefect (port 4200) and MLflow (5000) pages, recipes built on schedule"
+	@echo "  $(BIN)/cohortium --help     # everything else"
 
 test: setup  ## run the tests
 	@$(BIN)/python -m pytest

@@ -174,6 +174,16 @@ def _names_broad(node: ast.AST, names: dict[str, str]) -> bool:
     return name in {"Exception", "BaseException", "builtins.Exception", "builtins.BaseException"}
 
 
+def find_hidden_imports(tree: ast.AST) -> Found:
+    """Imports by name, which import-linter cannot see."""
+    for line, dotted in _used_names(tree):
+        if dotted in {"importlib.import_module", "runpy.run_module", "runpy.run_path"}:
+            yield line, f"use of '{dotted}'"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "__import__":
+            yield node.lineno, "call of __import__()"
+
+
 PICKLING_MODULES = ("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve")
 
 
@@ -285,6 +295,16 @@ RULES = {
             "import contextlib\nwith contextlib.suppress(OSError):\n    f()",
             "class Broken(Exception): ...",
         ),
+    ),
+    "no hidden imports": Rule(
+        find_hidden_imports,
+        ("synth", "catalog", "dashboard"),
+        caught=(
+            "import importlib\nimportlib.import_module('flows.build')",
+            "from importlib import import_module",
+            "__import__('flows')",
+        ),
+        passed=("import importlib.util\nimportlib.util.find_spec('nilearn')", "import importlib.metadata"),
     ),
     "no pickle": Rule(
         find_pickle,
