@@ -137,7 +137,7 @@ def solve_visit(grid: render.Grid, shape: Shape, pose: Pose, intracranial_ml: fl
             if abs(missing) < 0.004 * visit.ventricle_ml and abs(error - 1) < 0.002:
                 break
             if last is not None and abs(added - last[0]) > 0.05:
-                slope = float(np.clip((last[1] - missing) / (added - last[0]), 0.2, 2.0))
+                slope = float(np.clip((last[1] - missing) / (added - last[0]), 0.05, 2.0))
             last = (added, missing)
             added = float(np.clip(added + missing / slope, low, high))
             scale *= float(np.cbrt(error))
