@@ -170,7 +170,10 @@ def publish_build(shop: Workshop, report: Report, run_id: str, snapshot_id: int,
     plan, settings = shop.plan, shop.settings
     with open_catalog(settings.home) as catalog:
         sheet = draw_contact_sheet(
-            catalog, plan.cohort_id, settings.report_folder / plan.cohort_id / "contact-sheet.png"
+            catalog,
+            plan.cohort_id,
+            plan.spec.imaging.contrasts,
+            settings.report_folder / plan.cohort_id / "contact-sheet.png",
         )
         subjects = catalog.sql("SELECT * FROM subjects WHERE cohort_id = ?", [plan.cohort_id]).arrow()
     table = [

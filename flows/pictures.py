@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -27,13 +28,16 @@ _CHOICE = """
 """
 
 
-def draw_contact_sheet(catalog: Catalog, cohort_id: str, path: Path, rows: int = 8) -> Path:
-    """Draw ``rows`` visits of a cohort, one contrast a column, write the PNG to ``path`` and return it."""
+def draw_contact_sheet(
+    catalog: Catalog, cohort_id: str, kinds: Sequence[str], path: Path, rows: int = 8
+) -> Path:
+    """Draw ``rows`` visits of a cohort, ``kinds`` in order as columns, write the PNG to ``path`` and return it."""
     sessions = catalog.sql(_CHOICE, [cohort_id, rows]).dicts()
     lines = []
     for session in sessions:
-        query = "SELECT image_id, kind FROM images WHERE subject_id = ? AND visit = ? ORDER BY kind DESC"
+        query = "SELECT image_id, kind FROM images WHERE subject_id = ? AND visit = ?"
         images = catalog.sql(query, [session["subject_id"], session["visit"]]).dicts()
+        images.sort(key=lambda image: kinds.index(image["kind"]))
         previews = catalog.previews([image["image_id"] for image in images])
         panels = [(image["kind"], Image.open(io.BytesIO(previews[image["image_id"]])).convert("L")) for image in images]
         lines.append((_describe_session(session), panels))

@@ -1,10 +1,12 @@
 """Relaxation times and proton densities of the brain, as priors from which each subject draws its own.
 
-One source per field strength, never mixed inside one protocol:
+Grey and white matter of one field strength always come from one source, because sources differ more than people do:
 - 1.5 T: BrainWeb tissue parameters (Kwan, Evans, Pike, IEEE TMI 1999;18:1085): T1, T2, T2* and proton density.
-- 3 T: the tissue values of the MRzero numerical phantom (Loktyushin et al., MRM 2021;86:709): T1, T2 and
-  T2', with 1/T2* = 1/T2 + 1/T2'. Proton density does not depend on the field, so BrainWeb's is kept.
-  MRzero has no lesion: BrainWeb's ratio of lesion to white matter is applied to the 3 T white matter.
+- 3 T: Stanisz et al., MRM 2005;54:507, T1 and T2. Free fluid, which they did not measure, and T2' (with
+  1/T2* = 1/T2 + 1/T2') are those of the MRzero phantom (Loktyushin et al., MRM 2021;86:709). Proton density does not
+  depend on the field, so BrainWeb's is kept. For lesions, BrainWeb's ratio of lesion to white matter is applied to
+  the 3 T white matter. MRzero's own grey and white matter (T2 83 and 75 ms) are not used: with them FLAIR shows white
+  matter brighter than cortex, which clinical images do not.
 """
 
 from __future__ import annotations
@@ -50,19 +52,19 @@ def _scale_lesion(wm: Tissue) -> Tissue:
     )
 
 
-_WM_3T = Tissue(830, 75, _t2star_ms(75, 180), 0.77)
+_WM_3T = Tissue(1084, 69, _t2star_ms(69, 180), 0.77)
 
 RELAXATION: dict[float, dict[str, Tissue]] = {
     1.5: _BRAINWEB_1T5,
     3.0: {
-        "gm": Tissue(1558, 83, _t2star_ms(83, 320), 0.86),
+        "gm": Tissue(1820, 99, _t2star_ms(99, 320), 0.86),
         "wm": _WM_3T,
         "csf": Tissue(4163, 1650, _t2star_ms(1650, 59), 1.0),
         "lesion": _scale_lesion(_WM_3T),
     },
 }
 
-# Spread between people as a share of the mean: Stanisz et al., MRM 2005;54:507 at 3 T
+# Spread as a share of the mean: Stanisz et al. at 3 T
 # (white matter T1 1084 +- 45, T2 69 +- 3; grey matter T1 1820 +- 114, T2 99 +- 7).
 T1_SPREAD = {"gm": 0.063, "wm": 0.042, "csf": 0.03, "lesion": 0.08}
 T2_SPREAD = {"gm": 0.071, "wm": 0.043, "csf": 0.05, "lesion": 0.08}

@@ -20,7 +20,7 @@ class AdultBrain:
     """Age, sex and diagnosis from the literature; anatomy from the literature; scanners from a real index."""
 
     name = "adult-brain"
-    version = f"1+idc{IDC_VERSION}"
+    version = f"2+idc{IDC_VERSION}"
 
     def check(self, spec: CohortSpec) -> None:
         """Raise PopulationError, saying what to change, if this population cannot deliver ``spec``."""

@@ -50,7 +50,7 @@ LESION_MEDIAN_ML, LESION_SIGMA, LESION_RANGE_ML = 6.0, math.sqrt(2 * math.log(10
 LESION_GROWTH_MEDIAN, LESION_GROWTH_SIGMA, LESION_CEILING_ML = 0.08, 0.5, 80.0
 
 # Bounds that the anatomy of the engines can show, on every visit
-BRAIN_FRACTION = (0.62, 0.90)
+BRAIN_FRACTION = (0.55, 0.90)
 VENTRICLE_RANGE_ML = (5.0, 120.0)
 FILLED_FRACTION = 0.97  # brain + 1.15 * ventricles <= 0.97 * ICV
 VENTRICLE_SPACE = 1.15

@@ -254,8 +254,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"visits": {"count": 20, "interval_years": 1.0}}, "to the age of 116; the model ends at 105"),
     (
         {
-            "where": {"diagnosis": ["alzheimer-disease"], "age_years": [90, 91], "sex": ["F"]},
-            "visits": {"count": 2, "interval_years": 12.0},
+            "where": {"diagnosis": ["alzheimer-disease"], "age_years": [85, 86], "sex": ["F"]},
+            "visits": {"count": 2, "interval_years": 17.0},
         },
         "no brain fits",
     ),
