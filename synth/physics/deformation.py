@@ -23,8 +23,8 @@ GRID_LOW_MM = np.array([-108.0, -144.0, -108.0])  # MNI position of node (0, 0, 
 GRID_SHAPE = (37, 43, 37)
 _SQUARINGS = 5
 # Template millilitres pushed out of the source of ventricle_fields: its table. Part of the source lies in the rim, and
-# rendering smooths the field, so the ventricles gain about half. Beyond 400 the middle of the fluid starts to fold; that
-# is 120 mL in heads of 1,200 mL and more, 105 mL in the smallest.
+# rendering smooths the field, so the ventricles gain about half. Beyond 400 the middle of the fluid starts to fold;
+# that is 120 mL in heads of 1,200 mL and more, 105 mL in the smallest.
 _ADDED_ML = np.concatenate(
     [np.linspace(-160, -100, 4), np.linspace(-80, 40, 25), np.linspace(50, 250, 21), np.linspace(275, 400, 6)]
 )

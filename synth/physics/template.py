@@ -66,6 +66,20 @@ def _find_ventricles(csf: NDArray[np.float32], origin_mm: NDArray[np.float64]) -
     return np.asarray(ndimage.binary_dilation(labels == biggest, iterations=2))
 
 
+def _find_cerebellum(shape: tuple[int, ...], origin_mm: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return a smooth weight, 1 in cerebellum and lower brain stem, 0 in the cerebrum.
+
+    Averaging 152 people blurs the thin folia into half fluid; left so, ageing would dissolve the whole cerebellum.
+    """
+    _, y, z = (
+        (origin_mm[axis] + np.arange(n)).reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
+        for axis, n in enumerate(shape)
+    )
+    below_tentorium = 1 / (1 + np.exp((z - (-14 - 0.25 * (y + 60))) / 3))
+    behind = 1 / (1 + np.exp((y + 30) / 3))
+    return np.broadcast_to(below_tentorium * behind, shape)
+
+
 @functools.cache
 def load_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the four maps as float32 (4, x, y, z), cropped around the brain, and the position of voxel (0, 0, 0)."""
@@ -77,6 +91,8 @@ def load_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     grey, white = (_load_map(name)[0][box] * brain for name in ("gm", "wm"))
     dura = ndimage.binary_dilation(brain, ndimage.generate_binary_structure(3, 2), iterations=SUBARACHNOID_MM)
     fluid = np.where(dura, np.clip(1 - grey - white, 0, 1), 0).astype(np.float32)
+    folia = _find_cerebellum(fluid.shape, origin) * brain * fluid * (1 - fluid)
+    grey, fluid = grey + folia, fluid - folia
     near = _find_ventricles(fluid * brain, origin)
     return np.stack([grey, white, np.where(near, 0, fluid), np.where(near, fluid, 0)]), origin
 

@@ -1,0 +1,380 @@
+"""The fused kernel against independent references: Philox vectors, Rician statistics, scipy interpolation, spheres."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage, stats
+
+from synth.physics import render
+from synth.physics.render import LABELS, NODE_SPACING_MM, Grid, Lesions, Rendering, no_lesions, render_volumes
+from synth.physics.template import Template, load_template
+from synth.seeds import key_words, stream, stream_key
+
+GRID_1MM, GRID_2MM = Grid(1.0), Grid(2.0)
+FAR_AWAY = -1000.0
+
+# ---------------------------------------------------------------------------------------------------------- references
+
+
+def philox_reference(counter: list[int], key: list[int]) -> list[int]:
+    """Philox4x32-10 in plain integers, written from the paper (Salmon et al., SC 2011, section 3.3)."""
+    low = 0xFFFFFFFF
+    x, k = list(counter), list(key)
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
+        x = [(p1 >> 32) ^ x[1] ^ k[0], p1 & low, (p0 >> 32) ^ x[3] ^ k[1], p0 & low]
+        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+    return x
+
+
+KNOWN_ANSWERS = [  # Random123, kat_vectors, philox4x32 10
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+def bspline_reference(nodes: NDArray[np.float64], grid: Grid, step: int = 1) -> NDArray[np.float64]:
+    """Evaluate cubic B-spline nodes (nx, ny, nz, channels) at the voxel centres by scipy, in float64."""
+    axes = [
+        ((np.arange(n // step) * step + 0.5 * (step - 1)) * grid.resolution_mm / NODE_SPACING_MM) + 1
+        for n in grid.shape
+    ]
+    place = np.stack(np.meshgrid(*axes, indexing="ij"))
+    channels = [
+        ndimage.map_coordinates(nodes[..., c], place, order=3, prefilter=False, mode="nearest")
+        for c in range(nodes.shape[-1])
+    ]
+    return np.stack(channels, axis=-1)
+
+
+@functools.cache
+def full_template(values: tuple[int, int, int, int]) -> Template:
+    """Return a template that is one tissue mixture everywhere, larger than the field of view."""
+    fractions = np.empty((172, 212, 180, 4), np.uint8)
+    fractions[:] = values
+    return Template(fractions, np.zeros(3))
+
+
+def voxel_nodes(grid: Grid, bias: int = 0) -> NDArray[np.float64]:
+    """Return nodes that map every voxel centre to its own position in mm from the first one, plus unit biases."""
+    nodes = render.node_positions_mm(grid) - grid.affine[:3, 3]
+    return np.concatenate([nodes, np.ones((*nodes.shape[:3], bias))], axis=-1)
+
+
+def keys_of(*names: str) -> NDArray[np.uint32]:
+    return np.asarray([key_words(stream_key(1, 2, 3, name)) for name in names], np.uint32)
+
+
+def paint(
+    grid: Grid,
+    template: Template,
+    nodes: NDArray[np.float64],
+    signals: list[tuple[float, float, float, float]],
+    sigma: list[float],
+    scale: list[float],
+    keys: NDArray[np.uint32],
+    lesions: Lesions | None = None,
+    **more: int,
+) -> Rendering:
+    return render_volumes(
+        grid,
+        template,
+        nodes,
+        1.0,
+        lesions or no_lesions(),
+        signals=np.asarray(signals, np.float32),
+        sigma=np.asarray(sigma, np.float32),
+        scale=np.asarray(scale, np.float32),
+        keys=keys,
+        **more,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- noise
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
+def test_the_reference_has_the_published_known_answers(counter: str, key: str, answer: str) -> None:
+    words = [[int(word, 16) for word in text.split()] for text in (counter, key, answer)]
+    assert philox_reference(words[0], words[1]) == words[2]
+
+
+def test_philox_has_the_known_answer_of_counter_and_key_zero() -> None:
+    assert [f"{word:08x}" for word in render.philox_words(0, 0, 0)] == KNOWN_ANSWERS[0][2].split()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_philox_is_the_reference_for_any_counter_and_key(counter: int, k0: int, k1: int) -> None:
+    expected = philox_reference([counter & 0xFFFFFFFF, counter >> 32, 0, 0], [k0, k1])
+    assert list(render.philox_words(counter, k0, k1)) == expected
+
+
+def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def test_noise_in_air_is_rayleigh_and_independent() -> None:
+    nodes = np.full_like(voxel_nodes(GRID_2MM, bias=2), FAR_AWAY)
+    seen = paint(
+        GRID_2MM, full_template((0, 255, 0, 0)), nodes, [(1, 1, 1, 1)] * 2, [1, 2], [4000, 2000], keys_of("a", "b")
+    )
+    assert not seen.tissue.any()
+    first, second = (image / 4000 for image in seen.images.astype(np.float64))
+    for noise in (first, second):
+        assert noise.mean() == pytest.approx(math.sqrt(math.pi / 2), abs=4e-3)
+        assert noise.var() == pytest.approx(2 - math.pi / 2, abs=6e-3)
+        assert stats.kstest(noise.ravel()[::7], stats.rayleigh.cdf).pvalue > 1e-3
+    bound = 5 / math.sqrt(first.size)
+    assert abs(correlation(first, second)) < bound
+    for axis in range(3):  # the two voxels of a Philox block are neighbours along z
+        ahead, behind = np.delete(first, 0, axis), np.delete(first, -1, axis)
+        assert abs(correlation(ahead, behind)) < bound
+    assert abs(correlation(first[:, :, ::2], first[:, :, 1::2])) < bound
+    assert abs(correlation(first[:, :, :-2], first[:, :, 2:])) < bound
+    assert len(np.unique(first[::3].astype(np.float32))) > 5000
+
+
+def test_noise_on_signal_is_rician() -> None:
+    signal, sigma = 0.6, 0.25
+    seen = paint(
+        GRID_2MM,
+        full_template((0, 255, 0, 0)),
+        voxel_nodes(GRID_2MM, 1),
+        [(0, signal, 0, 0)],
+        [sigma],
+        [20_000],
+        keys_of("r"),
+    )
+    assert (seen.tissue == LABELS["white_matter"]).all()
+    value = seen.images[0] / 20_000
+    assert (value**2).mean() == pytest.approx(signal**2 + 2 * sigma**2, abs=2e-3)
+    rice = stats.rice(signal / sigma, scale=sigma)
+    assert value.mean() == pytest.approx(rice.mean(), abs=1.5e-3)
+    assert value.var() == pytest.approx(rice.var(), abs=1e-3)
+    assert stats.kstest(value.ravel()[::7], rice.cdf).pvalue > 1e-3
+
+
+# ------------------------------------------------------------------------------------------------- what does not matter
+
+
+@pytest.fixture(scope="module")
+def head() -> tuple[Template, NDArray[np.float64]]:
+    template = load_template(0.7)
+    nodes = voxel_nodes(GRID_2MM, bias=3)
+    nodes[..., :3] += (4, 10, 2)
+    nodes += stream(7, 0, 0, "test").normal(0, 0.2, nodes.shape)
+    return template, nodes
+
+
+CONTRASTS = [(0.5, 0.7, 0.2, 0.6), (0.6, 0.5, 1.0, 0.8), (0.5, 0.4, 0.05, 0.9)]
+
+
+def test_threads_do_not_change_a_bit(head: tuple[Template, NDArray[np.float64]]) -> None:
+    keys = keys_of("a", "b", "c")
+    one, two, three = (
+        paint(GRID_2MM, *head, CONTRASTS, [0.02] * 3, [3000] * 3, keys, threads=threads) for threads in (1, 2, 3)
+    )
+    for other in (two, three):
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.tissue, other.tissue)
+
+
+def test_contrasts_rendered_together_or_alone_are_the_same(head: tuple[Template, NDArray[np.float64]]) -> None:
+    template, nodes = head
+    keys, sigma, scale = keys_of("a", "b", "c"), [0.02, 0.03, 0.01], [3000.0, 2500.0, 2800.0]
+    together = paint(GRID_2MM, template, nodes, CONTRASTS, sigma, scale, keys)
+    assert not np.array_equal(together.images[0], together.images[1])
+    for chosen in ([0], [1], [2], [2, 0]):
+        bias = nodes[..., [0, 1, 2, *(3 + q for q in chosen)]]
+        alone = paint(
+            GRID_2MM,
+            template,
+            bias,
+            [CONTRASTS[q] for q in chosen],
+            [sigma[q] for q in chosen],
+            [scale[q] for q in chosen],
+            keys[chosen],
+        )
+        np.testing.assert_array_equal(alone.images, together.images[chosen])
+        np.testing.assert_array_equal(alone.tissue, together.tissue)
+
+
+def test_labels_without_images_are_the_labels_of_the_images(head: tuple[Template, NDArray[np.float64]]) -> None:
+    template, nodes = head
+    full = paint(GRID_2MM, template, nodes, CONTRASTS, [0.02] * 3, [3000] * 3, keys_of("a", "b", "c"))
+    labels = render_volumes(GRID_2MM, template, nodes[..., :3], 1.0, no_lesions(), with_margin=True)
+    np.testing.assert_array_equal(labels.tissue, full.tissue)
+    assert labels.images.shape[0] == 0
+
+
+def test_the_margin_is_the_gain_at_which_brain_turns_into_fluid(head: tuple[Template, NDArray[np.float64]]) -> None:
+    template, nodes = head[0], head[1][..., :3]
+    margin = render_volumes(GRID_2MM, template, nodes, 1.0, no_lesions(), with_margin=True).margin
+    for log_gain in (-1.0, 0.3, 2.0):
+        tissue = render_volumes(GRID_2MM, template, nodes, math.exp(log_gain), no_lesions()).tissue
+        brain = (tissue == LABELS["grey_matter"]) | (tissue == LABELS["white_matter"])
+        near = np.abs(margin - log_gain) < 1e-4
+        np.testing.assert_array_equal(brain[~near], (margin > log_gain)[~near])
+
+
+# -------------------------------------------------------------------------------------------------------- interpolation
+
+
+def test_bspline_nodes_are_read_as_scipy_reads_them() -> None:
+    """The bias of a uniform template shows the spline itself: random nodes, and affine ones, which are exact."""
+    template, rng = full_template((0, 255, 0, 0)), stream(3, 0, 0, "test")
+    for grid, step in ((GRID_2MM, 1), (GRID_1MM, 2), (GRID_1MM, 4)):
+        nodes = voxel_nodes(grid, bias=2)
+        nodes[..., 3] = rng.uniform(0.5, 1.5, nodes.shape[:3])
+        nodes[..., 4] = 1 + nodes[..., :3] @ (0.001, -0.002, 0.0015)
+        scale = 30_000.0
+        seen = paint(grid, template, nodes, [(1, 1, 1, 1)] * 2, [0, 0], [scale] * 2, keys_of("a", "b"), step=step)
+        expected = bspline_reference(nodes[..., 3:], grid, step)
+        for q in range(2):
+            np.testing.assert_allclose(seen.images[q] / scale, expected[..., q], rtol=0, atol=0.55 / scale)
+        index = np.stack(np.meshgrid(*(np.arange(n) for n in seen.tissue.shape), indexing="ij"), axis=-1)
+        position = (index * step + 0.5 * (step - 1)) * grid.resolution_mm
+        np.testing.assert_allclose(
+            seen.images[1] / scale, 1 + position @ (0.001, -0.002, 0.0015), rtol=0, atol=0.55 / scale
+        )
+
+
+def near_tie(fractions: NDArray[np.float64], gap: float) -> NDArray[np.bool_]:
+    """Return where the label hangs on a rounding error: two largest fractions alike, or the edge of the head."""
+    ranked, total = np.sort(fractions, axis=-1), fractions.sum(axis=-1)
+    return ((ranked[..., -1] - ranked[..., -2] < gap) & (total > 1)) | (np.abs(total - 127.5) < gap)
+
+
+def label_reference(fractions: NDArray[np.float64]) -> NDArray[np.uint8]:
+    names = np.array([LABELS[n] for n in ("grey_matter", "white_matter", "csf", "ventricles")], np.uint8)
+    return np.where(fractions.sum(axis=-1) > 127.5, names[fractions.argmax(axis=-1)], np.uint8(0))
+
+
+def test_the_identity_gives_the_template_back_at_1_mm() -> None:
+    template = load_template()
+    seen = render_volumes(GRID_1MM, template, voxel_nodes(GRID_1MM), 1.0, no_lesions())
+    nx, ny, nz = (min(a, b) - 2 for a, b in zip(GRID_1MM.shape, template.fractions.shape[:3], strict=True))
+    fractions = template.fractions[1:nx, 1:ny, 1:nz].astype(np.float64)
+    clear = ~near_tie(fractions, 0.5)
+    assert clear.mean() > 0.97
+    np.testing.assert_array_equal(seen.tissue[1:nx, 1:ny, 1:nz][clear], label_reference(fractions)[clear])
+
+
+def test_partial_volume_signals_are_those_of_a_float64_reference() -> None:
+    """Nodes -> position -> trilinear fractions -> shares -> signal, by scipy; absolute error in stored units."""
+    template = load_template(0.7)
+    nodes = voxel_nodes(GRID_2MM, bias=1)
+    nodes[..., :3] = nodes[..., :3] @ np.array([[0.96, 0.05, 0], [-0.04, 1.02, 0.03], [0.02, 0, 0.98]]) + (
+        2.3,
+        7.1,
+        0.4,
+    )
+    nodes[..., :3] += stream(4, 0, 0, "test").normal(0, 1.0, nodes[..., :3].shape)
+    signals, scale = (0.5, 0.8, 0.3, 0.6), 60_000.0
+    seen = paint(GRID_2MM, template, nodes, [signals], [0], [scale], keys_of("a"))
+    place = np.moveaxis(bspline_reference(nodes[..., :3], GRID_2MM), -1, 0)
+    fractions = np.stack(
+        [ndimage.map_coordinates(template.fractions[..., t].astype(np.float64), place, order=1) for t in range(4)], -1
+    )
+    inside = fractions.sum(axis=-1) / 255
+    square = fractions**2
+    share = square * (np.minimum(inside, 1) / np.maximum(square.sum(axis=-1), 1e-9))[..., None]
+    expected = scale * (share @ (signals[0], signals[1], signals[2], signals[2]))
+    edge = np.abs(inside - 0.004) < 1e-3  # below this the kernel calls it air
+    expected[inside < 0.004] = 0
+    difference = np.abs(seen.images[0].astype(np.float64) - expected)[~edge]
+    assert (seen.tissue > 0).mean() > 0.2
+    assert difference.max() < 2  # of 60,000; 0.5 is rounding
+    assert np.percentile(difference, 99.9) < 0.6
+    clear = ~near_tie(fractions, 0.1)
+    np.testing.assert_array_equal(seen.tissue[clear], label_reference(fractions)[clear])
+
+
+# -------------------------------------------------------------------------------------------------------------- lesions
+
+
+def lesion_row(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> NDArray[np.float32]:
+    """One lesion without lobes."""
+    return np.asarray([[*centre, *(1 / r for r in radii), 0, 0, 0, 0]], np.float32)
+
+
+@pytest.mark.parametrize("radii", [(10.0, 10.0, 10.0), (2.5, 2.5, 2.5), (5.0, 12.0, 4.0)])
+def test_a_lesion_has_the_volume_of_its_ellipsoid(radii: tuple[float, float, float]) -> None:
+    template = full_template((0, 255, 0, 0))
+    table = lesion_row((83.2, 101.7, 90.4), radii)
+    seen = paint(
+        GRID_1MM,
+        template,
+        voxel_nodes(GRID_1MM, 1),
+        [(0, 0, 0, 1)],
+        [0],
+        [50_000],
+        keys_of("a"),
+        render.bin_lesions(table, template.fractions.shape[:3]),
+    )
+    volume = 4 / 3 * math.pi * math.prod(radii)
+    assert seen.lesion.sum() == pytest.approx(volume, rel=0.01, abs=6)
+    index = np.argwhere(seen.lesion)
+    np.testing.assert_allclose(index.mean(axis=0), (83.2, 101.7, 90.4), atol=0.1)
+    np.testing.assert_allclose((index.max(axis=0) - index.min(axis=0) + 1) / 2, radii, atol=0.8)
+    if len(set(radii)) == 1:  # the rim of one voxel, half in and half out: E[(r + u)^3] = r^3 + r / 4
+        soft = seen.images[0].sum() / 50_000
+        assert soft == pytest.approx(4 / 3 * math.pi * (radii[0] ** 3 + radii[0] / 4), rel=0.004)
+
+
+def test_lesions_are_found_in_every_cell_they_reach() -> None:
+    """Binning is only a look-up: many lesions rendered together are the union of each alone, by brute force."""
+    template, rng = full_template((0, 255, 0, 0)), stream(5, 0, 0, "test")
+    count = 24
+    table = np.zeros((count, render.LESION_COLUMNS), np.float32)
+    table[:, :3] = rng.uniform(0, 1, (count, 3)) * (165, 205, 173)
+    table[:, 3:6] = 1 / rng.uniform(1.2, 14, (count, 3))
+    table[:, 6], table[:, 8] = 0.15, 0.1
+    table[:, [7, 9]] = rng.uniform(0, 6, (count, 2))
+    lesions = render.bin_lesions(table, template.fractions.shape[:3])
+    seen = render_volumes(GRID_2MM, template, voxel_nodes(GRID_2MM), 1.0, lesions)
+    index = np.stack(np.meshgrid(*(2.0 * np.arange(n) for n in GRID_2MM.shape), indexing="ij"), axis=-1)
+    expected, unsure = np.zeros(GRID_2MM.shape, bool), np.zeros(GRID_2MM.shape, bool)
+    for row in table.astype(np.float64):
+        u = (index - row[:3]) * row[3:6]
+        radius = np.sqrt((u**2).sum(axis=-1))
+        direction = u / np.maximum(radius, 1e-9)[..., None]
+        lobes = 1 + row[6] * np.sin(3 * direction[..., 0] + row[7]) + row[8] * np.sin(4 * direction[..., 1] + row[9])
+        expected |= radius * lobes < 1
+        unsure |= np.abs(radius * lobes - 1) < 1e-4
+    assert expected.sum() > 1000
+    np.testing.assert_array_equal(seen.lesion.astype(bool)[~unsure], expected[~unsure])
+
+
+@pytest.mark.parametrize(
+    ("values", "shows"), [((0, 255, 0, 0), True), ((255, 0, 0, 0), False), ((0, 0, 0, 255), False)]
+)
+def test_lesions_show_in_white_matter_only(values: tuple[int, int, int, int], shows: bool) -> None:
+    template = full_template(values)
+    lesions = render.bin_lesions(lesion_row((80, 100, 90), (9, 9, 9)), template.fractions.shape[:3])
+    assert render_volumes(GRID_2MM, template, voxel_nodes(GRID_2MM), 1.0, lesions).lesion.any() == shows
+
+
+# ----------------------------------------------------------------------------------------------------------------- grid
+
+
+@pytest.mark.parametrize("resolution_mm", [1.0, 2.0, 16.0])
+def test_the_grid_is_centred_and_covers_its_field_of_view(resolution_mm: float) -> None:
+    grid = Grid(resolution_mm)
+    centre = grid.affine @ [*((np.asarray(grid.shape) - 1) / 2), 1]
+    np.testing.assert_allclose(centre[:3], 0, atol=1e-9)
+    for count, length in zip(grid.shape, render.FIELD_OF_VIEW_MM, strict=True):
+        assert count == length // resolution_mm
+    assert abs(np.linalg.det(grid.affine[:3, :3])) == pytest.approx(resolution_mm**3)
+    nodes = render.node_positions_mm(grid)
+    np.testing.assert_allclose(nodes[1, 1, 1], grid.affine[:3, 3])
+    assert (nodes[-2, -2, -2] >= -grid.affine[:3, 3]).all()
