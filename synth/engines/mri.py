@@ -30,11 +30,17 @@ _STORED_MAXIMUM = 3000.0  # stored value of the brightest tissue before bias and
 
 
 class MriEngine:
-    """Brain MRI from real anatomy. Images are uint16 magnitude volumes with a tissue map and a lesion mask."""
+    """Brain MRI from real anatomy. Images are uint16 magnitude volumes with a tissue map and a lesion mask.
+
+    ``threads`` is how many threads one volume may use: 1 in workers, which are many; more for a single volume.
+    """
 
     name = "mri"
     version = f"1+{TEMPLATE_VERSION}"
     description = "physics-informed brain MRI (T1w, T2w, FLAIR) from the ICBM 2009a anatomy"
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
 
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if a contrast or the resolution of ``spec`` is not one that this engine makes."""
@@ -124,7 +130,7 @@ class MriEngine:
         """Render ``scans``; those of one subject and visit share one pass over the anatomy."""
         images: list[Image] = []
         for _, group in itertools.groupby(scans, key=lambda scan: (scan.subject_id, scan.visit)):
-            images += _render_visit(list(group))
+            images += _render_visit(list(group), self.threads)
         return images
 
 
@@ -156,7 +162,7 @@ def _anatomy_nodes(grid: render.Grid, head: Mapping[str, Any]) -> NDArray[np.flo
     )
 
 
-def _render_visit(scans: list[Scan]) -> list[Image]:
+def _render_visit(scans: list[Scan], threads: int) -> list[Image]:
     """Render the scans of one subject and visit in one pass of the fused kernel."""
     head = scans[0].parameters
     grid, solution = render.Grid(head["resolution_mm"]), head["solution"]
@@ -181,6 +187,7 @@ def _render_visit(scans: list[Scan]) -> list[Image]:
         sigma=sigma.astype(np.float32),
         scale=scale.astype(np.float32),
         keys=np.asarray([key_words(int(scan.parameters["noise_key"], 16)) for scan in scans], np.uint32),
+        threads=threads,
     )
     masks = {"tissue": seen.tissue, "lesion": seen.lesion}
     return [

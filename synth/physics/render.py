@@ -100,6 +100,7 @@ def _render_slab(  # type: ignore[no-untyped-def]
     nodes_per_voxel,
     nodes,
     fractions,
+    occupied,
     fluid_gain,
     lesion_table,
     lesion_start,
@@ -118,6 +119,7 @@ def _render_slab(  # type: ignore[no-untyped-def]
     """Render planes ``first`` to ``last`` of the outputs.
 
     nodes: float32 (nx, ny, nz, 3 + contrasts): template voxel coordinate and bias of each contrast, B-spline nodes.
+    occupied: bool, one entry for each 4 x 4 x 4 template voxels; where it is False nothing is sampled.
     signals: float32 (contrasts, 4) for GM, WM, CSF, lesion; sigma, scale: (contrasts,); keys: uint32 (contrasts, 2).
     images: uint16 (contrasts, x, y, z), may be empty along the first axis: then only labels are made.
     margin: float32 (x, y, z) or empty; the log of the fluid gain at which a voxel turns from brain into fluid.
@@ -163,9 +165,9 @@ def _render_slab(  # type: ignore[no-untyped-def]
                         + w2 * plane[node + 2, c, q]
                         + w3 * plane[node + 3, c, q]
                     )
-            for k in range(nz):
-                c = base[k]
-                for q in range(channels):
+            for q in range(channels):
+                for k in range(nz):
+                    c = base[k]
                     where[q, k] = (
                         weights[k, 0] * line[c, q]
                         + weights[k, 1] * line[c + 1, q]
@@ -181,6 +183,8 @@ def _render_slab(  # type: ignore[no-untyped-def]
                     continue
                 a, b, c = int(y), int(x), int(z)
                 if a >= tx - 1 or b >= ty - 1 or c >= tz - 1:
+                    continue
+                if not occupied[a >> 2, b >> 2, c >> 2]:
                     continue
                 fy, fx, fz = y - a, x - b, z - c
                 gm = wm = csf = vent = np.float32(0.0)
@@ -238,11 +242,13 @@ def _render_slab(  # type: ignore[no-untyped-def]
                             # |signal + complex Gaussian|, by Box-Muller in polar form
                             uniform = (np.float32(ua) + np.float32(0.5)) * np.float32(2**-32)
                             square = np.float32(-2.0) * math.log(uniform)
-                            angle = np.float32(ub) * np.float32(2 * math.pi * 2**-32)
-                            spread = noise * math.sqrt(square)
-                            cross = np.float32(2.0) * signal * spread * math.cos(angle)
-                            power = signal * signal + cross + spread * spread
-                            value = math.sqrt(max(power, np.float32(0.0))) * gain
+                            value = noise * math.sqrt(square)
+                            if signal > 0:
+                                angle = np.float32(ub) * np.float32(2 * math.pi * 2**-32)
+                                cross = np.float32(2.0) * signal * value * math.cos(angle)
+                                power = signal * signal + cross + value * value
+                                value = math.sqrt(max(power, np.float32(0.0)))
+                            value *= gain
                             images[q, i, j, k] = np.uint16(min(value + np.float32(0.5), np.float32(65535.0)))
 
 
@@ -343,6 +349,7 @@ def render_volumes(
         grid.resolution_mm / NODE_SPACING_MM,
         np.ascontiguousarray(nodes, np.float32),
         template.fractions,
+        template.occupied,
         np.float32(fluid_gain),
         lesions.table,
         lesions.cell_start,

@@ -31,10 +31,12 @@ class Template:
     """Tissue fractions at 1 mm.
 
     ``fractions`` is uint8 (0-255), shape (x, y, z, 4), in the order GM, WM, CSF, VENTRICLE.
+    ``occupied`` is bool, one entry for each block of 4 x 4 x 4 voxels: whether it or its upper border holds tissue.
     ``origin_mm`` is the position of voxel (0, 0, 0) in MNI millimetres (axes are RAS+).
     """
 
     fractions: NDArray[np.uint8]
+    occupied: NDArray[np.bool_]
     origin_mm: NDArray[np.float64]
 
 
@@ -103,7 +105,19 @@ def load_template(blur_mm: float = 0.0) -> Template:
     maps, origin = load_fractions()
     if blur_mm > 0:
         maps = np.stack([ndimage.gaussian_filter(m, blur_mm, truncate=3) for m in maps])
-    return Template(np.ascontiguousarray(np.moveaxis(np.rint(maps * 255).astype(np.uint8), 0, -1)), origin)
+    fractions = np.ascontiguousarray(np.moveaxis(np.rint(maps * 255).astype(np.uint8), 0, -1))
+    return Template(fractions, _find_occupied(fractions), origin)
+
+
+def _find_occupied(fractions: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return whether each block of 4 x 4 x 4 voxels, with the next voxel along each axis, holds any tissue."""
+    tissue = np.pad(fractions.any(axis=-1), [(0, 1 + -n % 4) for n in fractions.shape[:3]])
+    for axis in range(3):
+        tissue = np.take(tissue, range(tissue.shape[axis] - 1), axis) | np.take(
+            tissue, range(1, tissue.shape[axis]), axis
+        )
+    x, y, z = (n // 4 for n in tissue.shape)
+    return np.asarray(tissue.reshape(x, 4, y, 4, z, 4).any(axis=(1, 3, 5)))
 
 
 @functools.cache
