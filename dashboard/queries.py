@@ -1,0 +1,127 @@
+"""The questions that the pages ask the catalog. Lists never touch pixels, masks or previews."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SUBJECTS_PER_PAGE = 100
+IMAGES_PER_PAGE = 24
+POINTS_PER_MEASUREMENT = 2000
+
+COHORTS = """
+    SELECT s.cohort_id, s.name, s.status, s.decision, s.reasons, s.subjects, s.images, s.decided_by, s.decided_at,
+           s.created_at, c.engine, c.engine_version, c.population, c.population_version, c.spec_json, c.shards,
+           s.report_id
+    FROM cohort_status AS s JOIN cohorts AS c ON c.cohort_id = s.cohort_id
+    ORDER BY s.created_at DESC, s.cohort_id
+"""
+REPORT = "SELECT gates, created_at FROM reports WHERE report_id = ?"
+MIX = """
+    SELECT CAST("{attribute}" AS VARCHAR) AS category, count(*) AS subjects,
+           count(*) / sum(count(*)) OVER () AS drawn, sum(design_weight) / sum(sum(design_weight)) OVER () AS weighted
+    FROM subjects WHERE cohort_id = ? GROUP BY "{attribute}" ORDER BY "{attribute}"
+"""
+MIX_ATTRIBUTES = ("sex", "diagnosis", "age_decade")
+SUBJECTS = f"""
+    SELECT subject_index, subject_id, age_years, sex, diagnosis, visits, intracranial_ml, manufacturer,
+           manufacturer_model, field_strength_t, design_weight
+    FROM subjects WHERE cohort_id = ? AND subject_index >= ? ORDER BY subject_index LIMIT {SUBJECTS_PER_PAGE + 1}
+"""
+SUBJECTS_BEFORE = f"""
+    SELECT min(subject_index) FROM (
+        SELECT subject_index FROM subjects WHERE cohort_id = ? AND subject_index < ?
+        ORDER BY subject_index DESC LIMIT {SUBJECTS_PER_PAGE})
+"""
+SUBJECT_IMAGES = """
+    SELECT i.image_id, i.kind, i.visit, i.status, s.years_since_first, s.age_years
+    FROM images AS i JOIN scans AS s ON s.scan_id = i.scan_id AND s.cohort_id = i.cohort_id
+    WHERE i.cohort_id = ? AND i.subject_id = ? ORDER BY i.visit, i.kind, i.image_id
+"""
+IMAGE_PLACE = "SELECT image_id, cohort_id, subject_id, kind, visit FROM images WHERE image_id = ?"
+NEIGHBOURS = """
+    SELECT (SELECT max_by(image_id, subject_id) FROM images
+            WHERE cohort_id = $1 AND kind = $3 AND visit = 0 AND subject_id < $2) AS before,
+           (SELECT min_by(image_id, subject_id) FROM images
+            WHERE cohort_id = $1 AND kind = $3 AND visit = 0 AND subject_id > $2) AS after
+"""
+_IMAGE_TABLES = """
+    FROM images AS i
+    JOIN subjects AS p ON p.subject_id = i.subject_id AND p.cohort_id = i.cohort_id
+    JOIN scans AS s ON s.scan_id = i.scan_id AND s.cohort_id = i.cohort_id
+"""
+FILTER_CHOICES = f"""
+    SELECT list_sort(list_distinct(list(i.kind))) AS kind, list_sort(list_distinct(list(i.visit))) AS visit,
+           list_sort(list_distinct(list(p.diagnosis))) AS diagnosis, list_sort(list_distinct(list(p.sex))) AS sex,
+           list_sort(list_distinct(list(p.field_strength_t))) AS field,
+           list_sort(list_distinct(list(i.status))) AS status,
+           floor(min(s.age_years)) AS age_low, ceil(max(s.age_years)) AS age_high, ceil(max(s.lesion_ml)) AS lesion_high
+    {_IMAGE_TABLES} WHERE i.cohort_id = ?
+"""
+FILTER_COLUMNS = {
+    "kind": "i.kind",
+    "visit": "i.visit",
+    "diagnosis": "p.diagnosis",
+    "sex": "p.sex",
+    "field": "s.field_strength_t",
+    "status": "i.status",
+}
+RANGE_COLUMNS = {"age": "s.age_years", "lesion": "s.lesion_ml"}
+MEASURED = f"""
+    SELECT m.name, m.unit, m.requested, m.measured, m.tolerance, m."within", i.kind, m.image_id, total.images,
+           total.inside
+    FROM measurements AS m JOIN images AS i ON i.image_id = m.image_id AND i.cohort_id = m.cohort_id
+    JOIN (SELECT name, count(*) AS images, count(*) FILTER ("within") AS inside FROM measurements WHERE cohort_id = $1
+          GROUP BY name) AS total ON total.name = m.name
+    WHERE m.cohort_id = $1
+    QUALIFY row_number() OVER (PARTITION BY m.name ORDER BY m."within", hash(m.image_id)) <= {POINTS_PER_MEASUREMENT}
+    ORDER BY m.name, i.kind, m.image_id
+"""
+MISSES = """
+    SELECT m.name, i.kind, i.visit, p.diagnosis, m.requested, m.measured, m.tolerance, m.unit, m.image_id,
+           abs(m.measured - m.requested) / m.tolerance AS times
+    FROM measurements AS m JOIN images AS i ON i.image_id = m.image_id AND i.cohort_id = m.cohort_id
+    JOIN subjects AS p ON p.subject_id = i.subject_id AND p.cohort_id = i.cohort_id
+    WHERE m.cohort_id = ? AND NOT m."within" ORDER BY times DESC, m.image_id, m.name LIMIT 100
+"""
+
+
+def mix_of(attribute: str) -> str:
+    """Return the query for the mix of subjects by one of MIX_ATTRIBUTES."""
+    if attribute not in MIX_ATTRIBUTES:
+        raise ValueError(f"attribute '{attribute}' is not one of {', '.join(MIX_ATTRIBUTES)}")
+    return MIX.format(attribute=attribute)
+
+
+def find_images(cohort_id: str, subject_id: str | None, filters: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return (FROM ... WHERE ..., parameters) of the images that pass ``filters``.
+
+    ``filters`` maps names of FILTER_COLUMNS to the values wanted (none: any) and of RANGE_COLUMNS to (low, high).
+    """
+    clauses, parameters = ["i.cohort_id = ?"], [cohort_id]
+    if subject_id is not None:
+        clauses.append("i.subject_id = ?")
+        parameters.append(subject_id)
+    for name, column in FILTER_COLUMNS.items():
+        if wanted := list(filters.get(name) or ()):
+            clauses.append(f"list_contains(?, {column})")
+            parameters.append(tuple(wanted))
+    for name, column in RANGE_COLUMNS.items():
+        if bounds := filters.get(name):
+            clauses.append(f"{column} BETWEEN ? AND ?")
+            parameters.extend(float(bound) for bound in bounds)
+    return f"{_IMAGE_TABLES} WHERE {' AND '.join(clauses)}", tuple(parameters)
+
+
+def list_images(found: str) -> str:
+    """Return the query for one page of the images in ``found``; it takes an offset as its last parameter."""
+    return (
+        "SELECT i.image_id, i.subject_id, i.kind, i.visit, i.status, s.age_years, p.sex, p.diagnosis, "
+        f"s.field_strength_t, s.lesion_ml {found} "
+        f"ORDER BY p.subject_index, i.visit, i.kind, i.image_id LIMIT {IMAGES_PER_PAGE} OFFSET ?"
+    )
+
+
+def count_images(found: str) -> str:
+    """Return the query that counts the images in ``found``, and those of them with a missed measurement."""
+    return f"SELECT count(*) AS images, count(*) FILTER (i.status <> 'ok') AS missed {found}"
