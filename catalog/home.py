@@ -33,6 +33,7 @@ _REMEDIES = {
     errno.EROFS: f"the file system is read-only; set {HOME_VARIABLE} to a writable folder",
     errno.EACCES: f"permission was denied; make the folder writable or set {HOME_VARIABLE} to another one",
     errno.EPERM: f"permission was denied; make the folder writable or set {HOME_VARIABLE} to another one",
+    errno.ENOENT: f"no folder can be made there; set {HOME_VARIABLE} to another one",
     errno.ENOTDIR: f"a file stands where a folder is needed; move it away or set {HOME_VARIABLE} to another folder",
     errno.EEXIST: f"a file stands where a folder is needed; move it away or set {HOME_VARIABLE} to another folder",
 }

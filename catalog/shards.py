@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -29,7 +28,6 @@ from synth.nouns import Image, ShardPlan, Subject
 ROW_GROUP_BYTES = 4 << 20  # a reader of one image reads its whole row group
 ROW_GROUP_IMAGES = 32
 DIGITS = 16  # of the SHA-256 in a shard's name
-ABANDONED_AFTER_S = 60.0
 _BLOBS = ("preview", "pixels", "masks.list.element.data")
 _WITH_STATISTICS = ("image_id", "cohort_id", "subject_id", "scan_id", "shard_id", "kind", "visit", "subject_index")
 _DICTIONARY = ("cohort_id", "subject_id", "shard_id", "kind", "status", "dtype", "intensity_unit", "sex", "diagnosis",
@@ -267,13 +265,15 @@ def check_shard(home: Home, record: ShardRecord) -> DamagedShard | None:
 
 
 def remove_abandoned(home: Home | Path | str | None, cohort_id: str) -> int:
-    """Delete temporary files of a cohort whose writer has died; return how many. Living writers keep theirs."""
+    """Delete temporary files of a cohort whose writer has died; return how many. Living writers keep theirs.
+
+    The caller sees to it that no build of the cohort begins meanwhile: a writer shows its life just after it has
+    created its file.
+    """
     home = resolve_home(home)
     removed = 0
     for path in home.cohort_folder(cohort_id).glob(".*.tmp"):
         try:
-            if time.time() - path.stat().st_mtime < ABANDONED_AFTER_S:
-                continue
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()

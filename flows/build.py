@@ -25,9 +25,11 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.context import refresh_global_settings_context
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from catalog import CohortRow, ShardRecord, commit_cohort, commit_report, open_catalog, record_event
+from catalog.home import make_folder
 from flows.evaluate import evaluate_build
 from flows.pictures import draw_contact_sheet, embed_picture
 from flows.pool import SupervisedPool
@@ -62,7 +64,7 @@ class Workshop:
 @contextmanager
 def lock_cohort(settings: Settings, cohort_id: str, say: Callable[[str], None]) -> Iterator[None]:
     """Let one process at a time build a cohort; a second one waits and then finds everything done."""
-    settings.lock_folder.mkdir(parents=True, exist_ok=True)
+    make_folder(settings.lock_folder)
     lock = FileLock(settings.lock_folder / f"{cohort_id}.lock")
     try:
         lock.acquire(timeout=0)
@@ -218,6 +220,7 @@ def run_flow(shop: Workshop) -> int:
 
     Flow parameters are stored as JSON, so the flow is given the cohort's id and finds its workshop in the context.
     """
+    refresh_global_settings_context()  # Prefect was imported before the address of its server was known
     runner = ThreadPoolTaskRunner(max_workers=shop.settings.workers + 1)
     token = _SHOP.set(shop)
     try:

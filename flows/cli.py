@@ -41,8 +41,8 @@ app = typer.Typer(
       cohortium dashboard                        look at it in a browser
 
     Everything is kept below COHORTIUM_HOME (default: ./cohortium-data). Interrupted work continues when the same
-    command is run again. Exit codes: 0 done, 1 wrong input or a damaged or differing result, 75 try again later,
-    130 interrupted.""",
+    command is run again. Exit codes: 0 done, 1 wrong input or a damaged or differing result, 2 unknown option,
+    75 try again later (a full disk, a lock), 130 interrupted.""",
 )
 console = Console(stderr=True, highlight=False)
 
@@ -54,7 +54,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be don
 
 def say(message: str) -> None:
     """Print a remark for the user on stderr."""
-    console.print(message, markup=False)
+    console.print(message, markup=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
@@ -76,11 +76,13 @@ def build(
     """Build a cohort: draw subjects, render and measure images, register, evaluate, and release it if its gates hold.
 
     Run the same command again after an interruption: finished shards are kept, and the result is the same as
-    without the interruption. A finished recipe renders nothing.
+    without the interruption. A finished recipe renders nothing but shards that 'cohortium verify' would call
+    missing or damaged. A cohort whose gates do not hold is refused, which is a result and no error (exit code 0).
     """
     settings = load_settings(home, workers, shard_size)
     recipe = load_spec(spec)
     if dry_run:
+        importlib.import_module("synth.evaluation.gates").check_gates(recipe)
         print_plan(importlib.import_module("synth.plan").plan_cohort(recipe, settings.shard_subjects), as_json)
         return
     run = importlib.import_module("flows.run")
@@ -181,7 +183,7 @@ def replay(
 def verify(home: Home = None, as_json: Json = False) -> None:
     """Hash every registered shard again and name the damaged ones. Exit code 1 if any is.
 
-    Building the recipe of a cohort again renders its missing shards anew.
+    To repair them, build the recipe of their cohort again: it renders missing and damaged shards anew.
     """
     catalog = importlib.import_module("catalog")
     shards, damaged = 0, []
@@ -247,7 +249,7 @@ def describe(home: Home = None, as_json: Json = False) -> None:
 
 def report_error(error: CohortiumError) -> int:
     """Print an error without a traceback and return the exit code of its family."""
-    console.print(f"error: {error}", style="red", markup=False)
+    console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
     return RETRYABLE if isinstance(error, RetryableError) else PERMANENT
 
 

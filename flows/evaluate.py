@@ -10,7 +10,7 @@ from synth.population import find_population
 
 _ADHERENCE = """
     SELECT name, count(*) AS images, count(*) FILTER ("within") AS "inside",
-           avg(error) FILTER (NOT isnan(error)) AS mean_error,
+           avg(error ORDER BY image_id) FILTER (NOT isnan(error)) AS mean_error,  -- ordered: the same to the last bit
            max(CASE WHEN isnan(error) THEN 'infinity'::DOUBLE ELSE error END) AS worst_error
     FROM (SELECT *, abs(measured - requested) / tolerance AS error FROM measurements WHERE cohort_id = ?)
     GROUP BY name ORDER BY name

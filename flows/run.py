@@ -59,15 +59,21 @@ def run_build(spec: CohortSpec, settings: Settings, progress: Progress, say: Say
         remove_abandoned(settings.home, plan.cohort_id)
         survey = survey_cohort(settings.home, plan)
         if survey.complete:
-            say(f"'{plan.cohort_id}' is finished: nothing to render")
+            say(f"'{plan.cohort_id}' is finished: nothing to render ({len(survey.finished)} shards checked)")
         else:
             _check_space(settings, plan, survey)
             _render_rest(settings, plan, survey, progress, say)
+            remove_abandoned(settings.home, plan.cohort_id)  # of workers that died or outlived a killed flow
     return _read_result(settings, plan, survey, time.monotonic() - started)
 
 
 def _render_rest(settings: Settings, plan: CohortPlan, survey: Survey, progress: Progress, say: Say) -> None:
-    if survey.finished and survey.missing:
+    if survey.registered and survey.missing:
+        names = ", ".join(shard.shard_id for shard in survey.missing)
+        say(f"{len(survey.missing)} registered shards are missing or damaged and rendered again: {names}")
+    elif survey.registered:
+        say("every image is registered: evaluating and publishing again, nothing to render")
+    elif survey.finished and survey.missing:
         say(f"continuing: {len(survey.finished)} shards are finished, {len(survey.missing)} are missing")
     done = sum(record.images for record in survey.finished)
     with (

@@ -134,13 +134,18 @@ def _exit_with_parent() -> None:
     os._exit(0)
 
 
+def watch_parent() -> None:
+    """End this process as soon as its parent is gone."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
 def main(port: int, kind: str) -> None:
     """Serve Prefect's API (and UI and scheduler) on the loopback interface until the parent goes away."""
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
     uvicorn.run(create_app(ephemeral=kind == "api", final=True), host=HOST, port=port, log_level="error")
 
 
 if __name__ == "__main__":
+    watch_parent()  # before the imports, which take seconds
     # Only the child loads these: importing Prefect before point_prefect_at would fix its settings too early.
     import uvicorn
     from prefect.server.api.server import create_app

@@ -15,6 +15,7 @@ from synth.errors import SpecError
 _DEFAULTS = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # Prefect would start a second server, which outlives kill -9
     "PREFECT_LOGGING_LEVEL": "ERROR",
     "PREFECT_CLI_COLORS": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",

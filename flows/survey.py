@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog import Catalog, ShardRecord, find_finished_shards, open_catalog, registered_shards
+from catalog import Catalog, ShardRecord, damaged_shards, find_finished_shards, open_catalog, registered_shards
 from catalog.home import Home
 from synth.errors import CatalogError
 from synth.nouns import ShardPlan
 from synth.plan import CohortPlan
 
 PUBLISHED = "build-published"  # the event that ends a build
+_PUBLISHED = "SELECT count(*) FROM events WHERE cohort_id = ? AND kind = ? AND detail_json LIKE '%' || ? || '%'"
+_DECIDED = """
+    SELECT count(*) FROM cohort_status WHERE cohort_id = ? AND (spec_hash = ? OR decision = 'withdrawn')
+"""  # the gates of this very recipe decided last; a person's withdrawal outlasts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +40,27 @@ class Survey:
 def survey_cohort(home: Home, plan: CohortPlan) -> Survey:
     """Return what exists of the cohort of ``plan``.
 
-    Once a cohort is registered, its registered shards count, whatever the shard size of ``plan``; lost ones are to be
-    rendered again. Before that, finished shards of the same plan are reused after their SHA-256 was checked.
+    Once a cohort is registered, its registered shards count, whatever the shard size of ``plan``. Before that, finished
+    shards of the same plan are reused. Either way each file is hashed (about 1 GB/s), so that missing, torn and
+    damaged ones are rendered again.
     """
     with open_catalog(home) as catalog:
         registered = _count(catalog, "SELECT count(*) FROM cohorts WHERE cohort_id = ?", plan.cohort_id) > 0
-        published = _count(
-            catalog,
-            "SELECT count(*) FROM events WHERE cohort_id = ? AND kind = ? AND detail_json LIKE '%' || ? || '%'",
-            plan.cohort_id,
-            PUBLISHED,
-            plan.spec.content_hash,
-        )
+        published = _count(catalog, _PUBLISHED, plan.cohort_id, PUBLISHED, plan.spec.content_hash) > 0
+        decided = _count(catalog, _DECIDED, plan.cohort_id, plan.spec.content_hash) > 0
     if not registered:
         found = find_finished_shards(home, plan.shards)
         missing = tuple(shard for shard in plan.shards if shard.shard_id not in found)
         return Survey(tuple(found.values()), missing, (), False)
     records = tuple(registered_shards(home, plan.cohort_id))
-    kept = tuple(record for record in records if _is_there(home, record))
-    lost = tuple(_plan_again(record) for record in records if record not in kept)
-    return Survey(kept, lost, records, published > 0)
+    damaged = {damage.shard_id for damage in damaged_shards(home, records)}
+    kept = tuple(record for record in records if record.shard_id not in damaged)
+    lost = tuple(_plan_again(record) for record in records if record.shard_id in damaged)
+    return Survey(kept, lost, records, published and decided)
 
 
 def _count(catalog: Catalog, query: str, *params: str) -> int:
     return int(catalog.sql(query, list(params)).scalar())
-
-
-def _is_there(home: Home, record: ShardRecord) -> bool:
-    path = home.resolve_below(record.path)
-    return path.is_file() and path.stat().st_size == record.bytes
 
 
 def _plan_again(record: ShardRecord) -> ShardPlan:
