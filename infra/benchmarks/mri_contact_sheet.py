@@ -1,4 +1,4 @@
-"""Draw rendered subjects beside the ICBM template, and beside a real image if one is given: is it a brain?
+"""Draw rendered subjects beside the ICBM template, and beside a real image if one is given, to judge whether they look like brains.
 
     python infra/benchmarks/mri_contact_sheet.py docs/images/mri-beside-template.png
     python infra/benchmarks/mri_contact_sheet.py sheet.png --real T1w=head_t1.nii.gz --real FLAIR=flair.nii.gz
@@ -102,7 +102,11 @@ def main() -> None:
 
 
 def show_pair(
-    axes: NDArray[np.object_], first: int, volume: NDArray[np.generic], title: str, colours: ListedColormap | None = None
+    axes: NDArray[np.object_],
+    first: int,
+    volume: NDArray[np.generic],
+    title: str,
+    colours: ListedColormap | None = None,
 ) -> None:
     """Show the two views of a volume in neighbouring panels."""
     top = 5 if colours is not None else float(np.percentile(volume[volume > 0], 99.7))
