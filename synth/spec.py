@@ -73,7 +73,9 @@ class PopulationSpec(_Part):
 class VisitsSpec(_Part):
     """Follow-up: ``share`` of the subjects come back ``count - 1`` times, about ``interval_years`` apart."""
 
-    count: int = Field(1, ge=1, le=20, description="visits of a subject with follow-up, the first included")
+    count: int = Field(
+        1, strict=True, ge=1, le=20, description="visits of a subject with follow-up, the first included"
+    )
     interval_years: float = Field(1.0, gt=0, le=30, description="mean time between visits")
     share: Probability = Field(1.0, description="share of the subjects that have follow-up visits")
 
@@ -121,8 +123,8 @@ class CohortSpec(_Part):
 
     name: str = Field(description="short name, lower-case letters, digits and dashes", max_length=MAX_NAME)
     description: str = Field("", description="what the cohort is for, in a sentence or two")
-    subjects: int = Field(ge=1, le=MAX_SUBJECTS, description="number of subjects")
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of every random draw")
+    subjects: int = Field(strict=True, ge=1, le=MAX_SUBJECTS, description="number of subjects")
+    seed: int = Field(0, strict=True, ge=0, lt=2**63, description="seed of every random draw")
     population: PopulationSpec = Field(default_factory=PopulationSpec)
     imaging: ImagingSpec = Field(default_factory=ImagingSpec)
     gates: GatesSpec = Field(default_factory=GatesSpec)
