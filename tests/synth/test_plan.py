@@ -100,7 +100,7 @@ def test_what_engine_or_population_cannot_give_is_refused() -> None:
     with pytest.raises(SpecError, match="Did you mean 'T1w'"):
         plan_cohort(spec_of(imaging={"contrasts": ["T1"]}))
     with pytest.raises(
-        PopulationError, match="population.source: 'adult-brian' is not known. Did you mean 'adult-brain'"
+        PopulationError, match=r"population\.source: .adult-brian. is not known\. Did you mean .adult-brain."
     ):
         plan_cohort(spec_of(population={"source": "adult-brian"}))
     with pytest.raises(PopulationError, match="multiple-sclerosis"):
