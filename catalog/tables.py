@@ -87,7 +87,7 @@ SUBJECTS = Table(
         age_years          | DOUBLE  | Age at the first visit in years.
         age_decade         | INTEGER | Decade of the age at the first visit: 40 stands for 40 to 49 years.
         sex                | VARCHAR | Sex, F or M.
-        diagnosis          | VARCHAR | Diagnosis.
+        diagnosis          | VARCHAR | Diagnosis of the subject, or none.
         intracranial_ml    | DOUBLE  | Intracranial volume in millilitres.
         manufacturer       | VARCHAR | Maker of the scanner.
         manufacturer_model | VARCHAR | Model of the scanner.
@@ -188,7 +188,7 @@ PIXELS = Table(
         subject_index      | BIGINT  | Position of the subject in the cohort, from 0.
         age_first_visit_years | DOUBLE | Age at the first visit in years.
         sex                | VARCHAR | Sex, F or M.
-        diagnosis          | VARCHAR | Diagnosis.
+        diagnosis          | VARCHAR | Diagnosis of the subject, or none.
         intracranial_ml    | DOUBLE  | Intracranial volume in millilitres.
         design_weight      | DOUBLE  | Weight that undoes deliberate oversampling.
         visits             | INTEGER | Number of visits of the subject.

@@ -1,4 +1,4 @@
-"""Draw rendered subjects beside the ICBM template, and beside a real image if one is given, to judge whether they look like brains.
+"""Draw rendered subjects beside the ICBM template, and beside a real image if one is given.
 
     python infra/benchmarks/mri_contact_sheet.py docs/images/mri-beside-template.png
     python infra/benchmarks/mri_contact_sheet.py sheet.png --real T1w=head_t1.nii.gz --real FLAIR=flair.nii.gz
