@@ -7,6 +7,7 @@ from synth.engines import ENGINES
 from synth.measure import MEASURES
 from synth.physics.signal import SEQUENCES
 from synth.population import POPULATIONS
+from synth.population.scanners import CleaningReport
 
 
 def describe_registries() -> dict[str, dict[str, str]]:
@@ -15,6 +16,17 @@ def describe_registries() -> dict[str, dict[str, str]]:
         "engines": {name: engine.description for name, engine in ENGINES.items()},
         "contrasts of engine mri": {name: sequence.description for name, sequence in SEQUENCES.items()},
         "populations": {name: "; ".join(p.describe_sources()[:1]) for name, p in POPULATIONS.items()},
+        **{
+            f"cleaning of population {name}": _describe_cleaning(p.cleaning_report()) for name, p in POPULATIONS.items()
+        },
         "measurements": {name: f"[{m.unit}] {m.description}" for name, m in MEASURES.items()},
         "tables": {table.name: table.description for table in TABLES},
     }
+
+
+def _describe_cleaning(report: CleaningReport) -> dict[str, str]:
+    """Return what was dropped and merged when the population's real table was read."""
+    kept = f"{report.series_kept} of {report.series_in} series ({report.patients_kept} patients) of {report.source}"
+    dropped = {f"dropped: {reason}": f"{count} series" for reason, count in report.dropped.items()}
+    merged = {f"spellings of {maker}": ", ".join(found) for maker, found in report.maker_spellings.items()}
+    return {"kept": kept, **dropped, **merged}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import flows.settings  # noqa: F401  sets MLflow's quiet defaults before it is imported
 
 import mlflow  # isort: skip
 import pyarrow as pa
-from mlflow.entities import RunStatus
+from mlflow.entities import Metric, Param, RunStatus
 from mlflow.tracking import MlflowClient
 
 from flows.settings import Settings
 from synth.nouns import Report
 from synth.numerics import numeric_profile
 from synth.plan import CohortPlan
+from synth.population import find_population
 from synth.spec import CohortSpec
 
 EXPERIMENT = "cohorts"
@@ -38,10 +41,11 @@ def start_run(settings: Settings, plan: CohortPlan) -> str:
         return str(left[0].info.run_id)
     tags = {"cohort_id": plan.cohort_id, "spec_hash": plan.spec.content_hash, "mlflow.runName": plan.cohort_id}
     run = client.create_run(experiment_id, tags=tags)
-    for name, value in _flatten(plan.spec).items():
-        client.log_param(run.info.run_id, name, value)
+    client.log_batch(run.info.run_id, params=[Param(name, value) for name, value in _flatten(plan.spec).items()])
     client.log_dict(run.info.run_id, plan.spec.model_dump(mode="json"), "spec.json")
     client.log_dict(run.info.run_id, numeric_profile(), "environment.json")
+    cleaning = find_population(plan.spec.population.source).cleaning_report()
+    client.log_dict(run.info.run_id, asdict(cleaning), "population-cleaning.json")
     return str(run.info.run_id)
 
 
@@ -60,8 +64,8 @@ def finish_run(
     client.set_tag(run_id, "status", "released" if report.passed else "refused")
     client.set_tag(run_id, "snapshot_id", str(snapshot_id))
     scores = {name: value for name, value in {**report.scores, **extra}.items() if math.isfinite(value)}
-    for name, value in scores.items():
-        client.log_metric(run_id, name, value)
+    now_ms = int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(name, value, now_ms, 0) for name, value in scores.items()])
     gates = [
         {"gate": g.gate, "value": _finite(g.value), "threshold": g.threshold, "passed": g.passed} for g in report.gates
     ]
