@@ -32,6 +32,7 @@ def show_app() -> None:
         st.Page(VIEWER_PAGE, title="Viewer", icon=":material/neurology:", url_path="viewer"),
         st.Page(MEASURED_PAGE, title="Requested vs measured", icon=":material/straighten:", url_path="measured"),
     ]
+    # Pages lie in screens/: a folder named pages/ beside this script makes Streamlit skip it on a server's first visit.
     page = st.navigation(pages, position="top")
     try:
         catalog()
@@ -39,10 +40,7 @@ def show_app() -> None:
         show_title("No catalog to show")
         show_problem(f"{error}\n\nFor a first cohort: `cohortium build flows/specs/demo.toml`, then reload this page.")
         return
-    try:
-        page.run()
-    except ReadError as error:
-        show_problem(str(error))
+    page.run()
 
 
 show_app()

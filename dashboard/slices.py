@@ -86,7 +86,7 @@ def find_start(volume: Volume) -> tuple[int, int, int]:
 
 
 def find_window(volume: Volume) -> tuple[float, float]:
-    """Return (level, window) that show tissue in mid to light grey and leave room for what is brighter, like lesions."""
+    """Return (level, window) that show tissue in mid to light grey; lesions may be brighter."""
     high = float(np.percentile(volume.pixels, 99.0))
     tissue = volume.pixels[volume.pixels > _AIR * high]
     top = float(np.percentile(tissue, 97.0)) if tissue.size else 1.0

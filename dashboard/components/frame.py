@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
 from dashboard import queries
-from dashboard.store import find_root, read_rows
+from dashboard.store import ReadError, find_root, read_rows
 from dashboard.words import STATUS, STATUS_COLOUR, STATUS_MEANING, SYNTHETIC
 
-COHORTS_PAGE, COHORT_PAGE = "pages/cohorts.py", "pages/cohort.py"
-IMAGES_PAGE, VIEWER_PAGE = "pages/images.py", "pages/viewer.py"
-MEASURED_PAGE = "pages/measured.py"
+COHORTS_PAGE, COHORT_PAGE = "screens/cohorts.py", "screens/cohort.py"
+IMAGES_PAGE, VIEWER_PAGE = "screens/images.py", "screens/viewer.py"
+MEASURED_PAGE = "screens/measured.py"
 _SYNTHETIC_HELP = "No image or person on these pages is real: every subject is drawn and every image is computed."
 
 
@@ -36,6 +36,14 @@ def show_status(status: str) -> None:
     """Show a cohort's status as a badge that says what it means."""
     icon = {"released": ":material/check:", "refused": ":material/close:"}.get(status, ":material/hourglass_empty:")
     st.badge(STATUS[status], icon=icon, color=STATUS_COLOUR[status], help=STATUS_MEANING[status])  # type: ignore[arg-type]
+
+
+def run_page(show_page: Callable[[], None]) -> None:
+    """Run a page; an error of the catalog becomes a message that says what to do."""
+    try:
+        show_page()
+    except ReadError as error:
+        show_problem(str(error))
 
 
 def show_problem(message: str) -> None:

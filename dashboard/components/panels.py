@@ -10,8 +10,8 @@ from dashboard.slices import AXES, Display, Volume, draw_slice, find_start, find
 from dashboard.words import LESION_COLOUR, PLANES, TISSUE_COLOUR, TISSUES, name_visit
 
 _CONVENTIONS = {
-    "neurological": "Neurological: the subject's right is on the right",
-    "radiological": "Radiological: the subject's right is on the left",
+    "Neurological": "Neurological: the subject's right is on the right",
+    "Radiological": "Radiological: the subject's right is on the left",
 }
 
 
@@ -64,12 +64,12 @@ def choose_display(image: StoredImage, volume: Volume) -> Display:
         opacity = st.slider("Opacity of the masks (%)", 0, 100, 45, 5, key="opacity", bind="query-params")
     with view:
         convention = st.segmented_control(
-            "Orientation", list(_CONVENTIONS), default="neurological", required=True, format_func=str.capitalize,
+            "Orientation", list(_CONVENTIONS), default="Neurological", required=True,
             key="convention", bind="query-params",
         )  # fmt: skip
         crosshair = st.toggle("Crosshair", True, key="cross", bind="query-params")
     return Display(
-        centre, width, tissue, lesion, not filled, opacity / 100, convention == "radiological", crosshair
+        centre, width, tissue, lesion, not filled, opacity / 100, convention == "Radiological", crosshair
     )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def describe_display(image: StoredImage, display: Display) -> str:
         entries += [_swatch(colour, TISSUES[label]) for label, colour in TISSUE_COLOUR.items()]
     if display.lesion:
         entries.append(_swatch(LESION_COLOUR, "Lesion"))
-    convention = _CONVENTIONS["radiological" if display.radiological else "neurological"]
+    convention = _CONVENTIONS["Radiological" if display.radiological else "Neurological"]
     unit = f"One stored value = {image.intensity_scale:.3g} {image.intensity_unit}."
     text = f"{convention}; front and top point up. Coordinates in mm, RAS. {unit}"
     return f"<div class='legend'>{''.join(entries)}<span>{text}</span></div>"

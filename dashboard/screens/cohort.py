@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard import queries
 from dashboard.charts import draw_mix
-from dashboard.components.frame import IMAGES_PAGE, MEASURED_PAGE, choose_cohort, show_title
+from dashboard.components.frame import IMAGES_PAGE, MEASURED_PAGE, choose_cohort, run_page, show_title
 from dashboard.components.gallery import show_gallery
 from dashboard.components.mix import MIX_LEGEND, tabulate_mix
 from dashboard.store import read_frame, read_rows
@@ -193,4 +193,4 @@ def show_page() -> None:
     show_subjects(cohort)
 
 
-show_page()
+run_page(show_page)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard.components.frame import COHORT_PAGE, read_cohorts, show_title
+from dashboard.components.frame import COHORT_PAGE, read_cohorts, run_page, show_title
 from dashboard.words import STATUS_MARK, summarise_reasons
 
 TABLE = {
@@ -75,4 +75,4 @@ def show_page() -> None:
         st.switch_page(COHORT_PAGE, query_params={"cohort": shown[rows[0]]["cohort_id"]})
 
 
-show_page()
+run_page(show_page)

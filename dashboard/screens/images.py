@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import queries
-from dashboard.components.frame import choose_cohort, show_title
+from dashboard.components.frame import choose_cohort, run_page, show_title
 from dashboard.components.gallery import show_gallery
 from dashboard.store import read_rows
 from dashboard.words import SEX, name_diagnosis, name_visit
@@ -90,4 +90,4 @@ def show_page() -> None:
         show_gallery(read_rows(queries.list_images(found), *params, (current - 1) * queries.IMAGES_PER_PAGE))
 
 
-show_page()
+run_page(show_page)

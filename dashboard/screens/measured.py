@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard import queries
 from dashboard.charts import KIND_COLOURS, draw_adherence
-from dashboard.components.frame import VIEWER_PAGE, choose_cohort, show_title
+from dashboard.components.frame import VIEWER_PAGE, choose_cohort, run_page, show_title
 from dashboard.store import read_frame
 from dashboard.words import MEASUREMENTS, name_diagnosis, name_measurement, name_unit, name_visit
 
@@ -97,4 +97,4 @@ def show_page() -> None:
     show_misses(cohort["cohort_id"])
 
 
-show_page()
+run_page(show_page)

@@ -7,7 +7,7 @@ import streamlit as st
 from catalog import StoredImage
 from dashboard import queries
 from dashboard.components.details import describe_scan, show_measurements, show_parameters
-from dashboard.components.frame import IMAGES_PAGE, read_cohorts, show_title, stop_unknown
+from dashboard.components.frame import IMAGES_PAGE, read_cohorts, run_page, show_title, stop_unknown
 from dashboard.components.panels import show_panels
 from dashboard.store import ReadError, read_image, read_rows
 from dashboard.words import name_visit
@@ -99,4 +99,4 @@ def show_page() -> None:
         show_parameters(image)
 
 
-show_page()
+run_page(show_page)
