@@ -108,12 +108,14 @@ def test_a_killed_worker_is_replaced_and_the_others_do_not_notice(pool: Supervis
 
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.submit(work, "a"), threads.submit(work, "b")
-        wait_until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"))
-        victim, bystander = (int((tmp_path / name).read_text()) for name in "ab")
-        os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: (tmp_path / "a").read_text() not in ("", str(victim)))  # it runs again, elsewhere
-        assert not second.done()
-        (tmp_path / "go").touch()
+        try:
+            wait_until(lambda: all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"))
+            victim, bystander = (int((tmp_path / name).read_text()) for name in "ab")
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: (tmp_path / "a").read_text() not in ("", str(victim)))  # it runs again, elsewhere
+            assert not second.done()
+        finally:
+            (tmp_path / "go").touch()
         assert first.result(20) not in (victim, bystander)
         assert second.result(20) == bystander
     assert pool.deaths == 1
@@ -142,8 +144,11 @@ def test_what_a_job_raises_comes_through(pool: SupervisedPool, jobs) -> None:  #
     with pool.slot() as slot:
         with pytest.raises(SpecError, match="no such thing"):
             slot.run(jobs.refuse, label="refuse")
+        watchdog = threading.Timer(10, pool.stop.set)  # the pool polls with timeouts of its own: not to be mixed up
+        watchdog.start()
         with pytest.raises(TimeoutError, match="from the job"):
             slot.run(jobs.time_out, label="time out")
+        watchdog.cancel()
         assert slot.run(jobs.say, label="say")[0] == "ready"
     assert pool.deaths == 0
 
