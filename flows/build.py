@@ -16,7 +16,8 @@ from types import FrameType
 
 import flows.settings  # noqa: F401  sets Prefect's quiet defaults before it is imported
 
-from filelock import FileLock, Timeout  # isort: skip
+import httpx  # isort: skip
+from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.artifacts import (
     create_image_artifact,
@@ -29,14 +30,15 @@ from prefect.context import refresh_global_settings_context
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from catalog import CohortRow, ShardRecord, commit_cohort, commit_report, open_catalog, record_event
-from catalog.home import make_folder
+from catalog.home import explain_refusals, make_folder
 from flows.evaluate import evaluate_build
 from flows.pictures import draw_contact_sheet, embed_picture
 from flows.pool import SupervisedPool
+from flows.server import explain_server_failure
 from flows.settings import Settings
 from flows.shards import render_shard, warm_up
 from flows.survey import PUBLISHED, Survey, check_repairs
-from flows.tracking import finish_run, start_run
+from flows.tracking import explain_tracking, finish_run, start_run
 from synth.nouns import Report, ShardPlan
 from synth.numerics import numeric_profile
 from synth.plan import CohortPlan
@@ -130,7 +132,8 @@ def render_chunk(shop: Workshop, chunk: tuple[ShardPlan, ...], number: int) -> l
 @task(name="start-tracking", cache_policy=NO_CACHE, persist_result=False)
 def start_tracking(shop: Workshop) -> str:
     """Open the build's MLflow run."""
-    return start_run(shop.settings, shop.plan)
+    with explain_tracking(shop.settings):
+        return start_run(shop.settings, shop.plan)
 
 
 @task(name="register", cache_policy=NO_CACHE, persist_result=False)
@@ -170,7 +173,7 @@ def decide_release(shop: Workshop) -> Report:
 def publish_build(shop: Workshop, report: Report, run_id: str, snapshot_id: int, seconds: float) -> None:
     """Draw the contact sheet and hand scorecard and pictures to Prefect and MLflow."""
     plan, settings = shop.plan, shop.settings
-    with open_catalog(settings.home) as catalog:
+    with open_catalog(settings.home) as catalog, explain_refusals(settings.report_folder):
         sheet = draw_contact_sheet(
             catalog,
             plan.cohort_id,
@@ -189,7 +192,8 @@ def publish_build(shop: Workshop, report: Report, run_id: str, snapshot_id: int,
         "seconds": seconds,
         "worker_deaths": float(shop.pool.deaths),
     }
-    finish_run(settings, run_id, plan, report, snapshot_id, subjects, [sheet], extra)
+    with explain_tracking(settings):
+        finish_run(settings, run_id, plan, report, snapshot_id, subjects, [sheet], extra)
     detail = {"spec_hash": plan.spec.content_hash, "snapshot_id": snapshot_id, "mlflow_run_id": run_id}
     record_event(settings.home, PUBLISHED, f"build of {plan.cohort_id} finished", plan.cohort_id, detail)
 
@@ -219,11 +223,14 @@ def run_flow(shop: Workshop) -> int:
     """Run the build flow on ``shop`` with one thread for each worker, and one for tracking.
 
     Flow parameters are stored as JSON, so the flow is given the cohort's id and finds its workshop in the context.
+    Raises StorageError or RetryableError if Prefect's server fails, besides what the tasks raise.
     """
     refresh_global_settings_context()  # Prefect was imported before the address of its server was known
     runner = ThreadPoolTaskRunner(max_workers=shop.settings.workers + 1)
     token = _SHOP.set(shop)
     try:
         return int(build_cohort.with_options(task_runner=runner)(shop.plan.cohort_id))
+    except httpx.HTTPError as error:
+        raise explain_server_failure(shop.settings, error) from error
     finally:
         _SHOP.reset(token)

@@ -14,6 +14,7 @@ import flows.settings  # noqa: F401  sets Prefect's quiet defaults before it is 
 from prefect import flow  # isort: skip
 from prefect import serve as serve_deployments
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.context import refresh_global_settings_context
 from prefect.deployments.runner import RunnerDeployment
 
 from flows.run import run_build
@@ -91,10 +92,12 @@ def serve(
             raise BusyError(f"port {wanted} on {HOST} is taken; choose another with {option}")
     address = settings.prefect_folder / "server.json"
     with own_server(settings, port, "full") as url, _mlflow_server(settings, mlflow_port):
+        refresh_global_settings_context()  # Prefect was imported before the address of its server was known
         address.write_text(json.dumps({"api_url": url, "pid": os.getpid()}))
         try:
             say(f"Prefect UI: http://{HOST}:{port}   MLflow UI: http://{HOST}:{mlflow_port}   (Ctrl-C ends both)")
-            serve_deployments(*(make_deployment(settings, path, recipe) for path, recipe in scheduled), limit=1)
+            deployments = [make_deployment(settings, path, recipe) for path, recipe in scheduled]
+            serve_deployments(*deployments, limit=1, print_starting_message=False)
         finally:
             address.unlink(missing_ok=True)
 

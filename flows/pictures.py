@@ -28,9 +28,7 @@ _CHOICE = """
 """
 
 
-def draw_contact_sheet(
-    catalog: Catalog, cohort_id: str, kinds: Sequence[str], path: Path, rows: int = 8
-) -> Path:
+def draw_contact_sheet(catalog: Catalog, cohort_id: str, kinds: Sequence[str], path: Path, rows: int = 8) -> Path:
     """Draw ``rows`` visits of a cohort, ``kinds`` in order as columns, write the PNG to ``path`` and return it."""
     sessions = catalog.sql(_CHOICE, [cohort_id, rows]).dicts()
     lines = []

@@ -50,7 +50,9 @@ def _replay_each(stored: Iterator[StoredImage]) -> Iterator[Replay]:
 
 def compare_images(stored: StoredImage, made: Image) -> Replay:
     """Return how ``made`` differs from ``stored``: pixels, masks and geometry."""
-    masks = all(np.array_equal(stored.masks[name], made.masks[name]) for name in stored.masks)
+    masks = stored.masks.keys() == made.masks.keys() and all(
+        np.array_equal(stored.masks[name], made.masks[name]) for name in stored.masks
+    )
     same_grid = np.array_equal(stored.affine, made.affine) and stored.pixels.shape == made.pixels.shape
     difference = int(np.abs(stored.pixels.astype(np.int64) - made.pixels).max()) if same_grid else -1
     identical = same_grid and difference == 0 and masks and stored.intensity_scale == made.intensity_scale

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,9 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.settings import Settings, point_prefect_at, server_environment
-from synth.errors import RetryableError
+from synth.errors import RetryableError, StorageError
 
 START_TIMEOUT_S = 180.0
+NEARLY_FULL = 16 << 20  # bytes; databases refuse to grow some time before the last byte is taken
 HOST = "127.0.0.1"
 
 
@@ -85,6 +87,19 @@ def wait_until_healthy(child: subprocess.Popen[bytes], api_url: str, log: Path) 
         if time.monotonic() > deadline:
             raise RetryableError(f"the local Prefect server gave no answer in {START_TIMEOUT_S:.0f} s; see '{log}'")
         time.sleep(0.1)
+
+
+def explain_server_failure(settings: Settings, error: Exception) -> RetryableError:
+    """Return our error for a Prefect server that failed or cannot be reached; most often the disk is full."""
+    if shutil.disk_usage(settings.home.root).free < NEARLY_FULL:
+        return StorageError(
+            f"'{settings.home.root}' cannot be written: the disk is full; free some space and run the command again. "
+            "Finished shards are kept."
+        )
+    return RetryableError(
+        f"the Prefect server failed: {error}. Finished shards are kept; run the same command again. The log of the "
+        f"local server is '{settings.prefect_folder / 'server.log'}'."
+    )
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import flows.settings  # noqa: F401  sets MLflow's quiet defaults before it is i
 import mlflow  # isort: skip
 import pyarrow as pa
 from mlflow.entities import Metric, Param, RunStatus
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from flows.settings import Settings
+from synth.errors import StorageError
 from synth.nouns import Report
 from synth.numerics import numeric_profile
 from synth.plan import CohortPlan
@@ -23,6 +27,19 @@ from synth.population import find_population
 from synth.spec import CohortSpec
 
 EXPERIMENT = "cohorts"
+
+
+@contextmanager
+def explain_tracking(settings: Settings) -> Iterator[None]:
+    """Turn refusals of MLflow's store into a StorageError that names it."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise StorageError(
+            f"MLflow's store '{settings.tracking_uri}' cannot be written ({cause}); if the disk is full, free some "
+            "space. Finished shards are kept; run the same command again."
+        ) from error
 
 
 def start_run(settings: Settings, plan: CohortPlan) -> str:
