@@ -55,6 +55,7 @@ def read_cohorts() -> list[dict[str, Any]]:
     """Return all cohorts, newest first; stops the page with a message if there is none."""
     cohorts = read_rows(queries.COHORTS)
     if not cohorts:
+        show_title("No cohort yet")
         st.info(
             f"The catalog in `{find_root()}` holds no cohort yet. Build one, then reload this page:\n\n"
             "```\ncohortium build flows/specs/demo.toml\n```",
@@ -102,6 +103,7 @@ def stop_unknown(what: str, wanted: str, known: Sequence[str]) -> None:
     """End the page: the URL names something that the catalog does not hold."""
     near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
     hint = f" Did you mean `{near[0]}`?" if near else ""
+    show_title(f"No such {what}")
     show_problem(f"There is no {what} `{wanted[:130].replace('`', '')}` in this catalog.{hint}")
     st.page_link(COHORTS_PAGE, label="See all cohorts", icon=":material/arrow_back:")
     st.stop()

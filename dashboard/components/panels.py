@@ -47,7 +47,7 @@ def choose_place(volume: Volume) -> tuple[int, int, int]:
 def choose_display(image: StoredImage, volume: Volume) -> Display:
     """Show the controls of grey levels, masks and orientation, and return what they say."""
     level, window = find_window(volume)
-    top = max(2, int(volume.pixels.max()))
+    top = max(2, int(window), int(volume.pixels.max()))
     has_lesion = bool(np.any(volume.masks.get("lesion", False)))
     grey, masks, view = st.columns([1.1, 1.3, 1], gap="large")
     with grey:

@@ -53,8 +53,8 @@ def show_summary(cohorts: list[dict[str, Any]]) -> None:
 
 def show_page() -> None:
     """Show the page."""
-    show_title("Cohorts", "Every synthetic cohort in this catalog, newest first. Select one to open it.")
     cohorts = read_cohorts()
+    show_title("Cohorts", "Every synthetic cohort in this catalog, newest first. Select one to open it.")
     show_summary(cohorts)
     only = st.toggle("Released only", key="released", bind="query-params", help="What readers of the catalog see.")
     shown = [row for row in cohorts if row["status"] == "released"] if only else cohorts

@@ -44,6 +44,7 @@ def test_page_without_catalog_says_what_to_do(tmp_path, open_page, page):
     app = open_page(tmp_path / "nothing", page)
     assert not app.exception
     assert "cohortium build" in read_text(app)
+    assert "Synthetic data" in read_text(app)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -51,6 +52,7 @@ def test_page_of_an_empty_catalog_says_what_to_do(empty_home, open_page, page):
     app = open_page(empty_home, page)
     assert not app.exception
     assert "holds no cohort yet" in read_text(app)
+    assert "Synthetic data" in read_text(app)
 
 
 @pytest.mark.parametrize("page", ["cohort", "images", "measured", "viewer"])
@@ -66,6 +68,7 @@ def test_unknown_image_in_the_url_is_explained(shown, open_page, wanted):
     app = open_page(shown.home, "viewer", image=wanted)
     assert not app.exception
     assert "There is no image" in read_text(app)
+    assert "Synthetic data" in read_text(app)
 
 
 def test_a_nearly_right_image_is_suggested(shown, open_page):
