@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def full_template(values: tuple[int, int, int, int]) -> Template:
     """Return a template that is one tissue mixture everywhere, larger than the field of view."""
     fractions = np.empty((172, 212, 180, 4), np.uint8)
     fractions[:] = values
-    return Template(fractions, np.zeros(3))
+    return Template(fractions, np.ones((43, 53, 45), bool), np.zeros(3))
 
 
 def voxel_nodes(grid: Grid, bias: int = 0) -> NDArray[np.float64]:
@@ -206,6 +207,21 @@ def test_contrasts_rendered_together_or_alone_are_the_same(head: tuple[Template,
         )
         np.testing.assert_array_equal(alone.images, together.images[chosen])
         np.testing.assert_array_equal(alone.tissue, together.tissue)
+
+
+@pytest.mark.parametrize("blur_mm", [0.0, 0.7])
+def test_skipping_air_changes_nothing(head: tuple[Template, NDArray[np.float64]], blur_mm: float) -> None:
+    template = load_template(blur_mm)
+    assert 0.3 < template.occupied.mean() < 0.9  # it does skip
+    everywhere = replace(template, occupied=np.ones_like(template.occupied))
+    keys = keys_of("a", "b", "c")
+    fast, slow = (
+        paint(GRID_2MM, each, head[1], CONTRASTS, [0.02] * 3, [3000] * 3, keys) for each in (template, everywhere)
+    )
+    np.testing.assert_array_equal(fast.images, slow.images)
+    np.testing.assert_array_equal(fast.tissue, slow.tissue)
+    for place in np.argwhere(~template.occupied) * 4:  # a voxel is interpolated with its upper neighbours
+        assert not template.fractions[tuple(slice(p, p + 5) for p in place)].any()
 
 
 def test_labels_without_images_are_the_labels_of_the_images(head: tuple[Template, NDArray[np.float64]]) -> None:
