@@ -11,14 +11,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synth.errors import SpecError, suggest_nearest
 
 MAX_SUBJECTS = 1_000_000
 MAX_NAME = 40
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-SortedUnique = AfterValidator(lambda values: _refuse_repeats(values))
+Unique = AfterValidator(lambda values: _refuse_repeats(values))
 
 
 def _refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -84,9 +84,7 @@ class ImagingSpec(_Part):
     """Which images are made of each subject, and by which engine."""
 
     engine: str = Field("mri", description="name of the engine")
-    contrasts: Annotated[tuple[str, ...], SortedUnique] = Field(
-        ("T1w",), min_length=1, description="contrasts or views"
-    )
+    contrasts: Annotated[tuple[str, ...], Unique] = Field(("T1w",), min_length=1, description="contrasts or views")
     resolution_mm: float = Field(2.0, description="isotropic voxel size in millimetres")
     snr: tuple[float, float] = Field((20.0, 60.0), description="range of the drawn white-matter signal-to-noise ratio")
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
@@ -130,15 +128,16 @@ class CohortSpec(_Part):
     gates: GatesSpec = Field(default_factory=GatesSpec)
     schedule: ScheduleSpec | None = None
 
-    @model_validator(mode="after")
-    def _check_name(self) -> CohortSpec:
-        ok = self.name and all(c.isascii() and (c.islower() or c.isdigit() or c == "-") for c in self.name)
-        if not ok or self.name.startswith("-"):
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        ok = name and all(c.isascii() and (c.islower() or c.isdigit() or c == "-") for c in name)
+        if not ok or name.startswith("-"):
             raise ValueError(
-                f"name '{self.name}' is not allowed; use a-z, 0-9 and '-', starting with a letter or digit, "
+                f"name '{name}' is not allowed; use a-z, 0-9 and '-', starting with a letter or digit, "
                 f"{MAX_NAME} characters at most"
             )
-        return self
+        return name
 
     @property
     def content_hash(self) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows.cli import app
 from pydantic import BaseModel
 from typer.main import get_command
 
 from catalog.tables import TABLES
 from catalog.views import VIEWS
+from flows.cli import app
 from synth.engines import ENGINES
 from synth.measure import MEASURES
 from synth.population import POPULATIONS

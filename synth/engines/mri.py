@@ -19,6 +19,7 @@ from synth.measure import measure_image
 from synth.nouns import Image, Scan, Subject, Visit
 from synth.physics import anatomy, render
 from synth.physics.bias import bias_at_nodes
+from synth.physics.grid import Grid
 from synth.physics.relaxation import TISSUES, Tissue, draw_relaxation
 from synth.physics.signal import SEQUENCES
 from synth.physics.template import TEMPLATE_VERSION
@@ -58,11 +59,11 @@ class MriEngine:
 
     def image_bytes(self, spec: CohortSpec) -> int:
         """Return the uncompressed bytes of one volume (uint16)."""
-        return 2 * math.prod(render.Grid(spec.imaging.resolution_mm).shape)
+        return 2 * math.prod(Grid(spec.imaging.resolution_mm).shape)
 
     def warm_up(self, spec: CohortSpec) -> None:
         """Load the anatomy at the recipe's resolution and compile the kernels on a tiny grid."""
-        anatomy.template_for(render.Grid(spec.imaging.resolution_mm))
+        anatomy.template_for(Grid(spec.imaging.resolution_mm))
         tiny = spec.model_copy(update={"imaging": spec.imaging.model_copy(update={"resolution_mm": 16.0})})
         visit = Visit(0, 0.0, 50.0, 1100.0, 25.0, 20.0)
         subject = Subject("warm-up", "warm-up", 0, 50.0, "F", "", 1450.0, "", "", 1.5, 1.0, (visit,))
@@ -77,7 +78,7 @@ class MriEngine:
             stream_key(seed, index, -1, "mri/lesions"),
         )
         tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), subject.field_strength_t)
-        grid = render.Grid(spec.imaging.resolution_mm)
+        grid = Grid(spec.imaging.resolution_mm)
         scans = []
         for visit in subject.visits:
             pose = anatomy.draw_pose(stream(seed, index, visit.visit, "mri/pose"))
@@ -150,7 +151,7 @@ def tissue_signals(scan: Scan) -> dict[str, float]:
     return {name: sequence.signal(Tissue(**tissues[name]), scan.parameters["protocol"]) for name in TISSUES}
 
 
-def _anatomy_nodes(grid: render.Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
+def _anatomy_nodes(grid: Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
     solution = head["solution"]
     return anatomy.template_coordinates(
         grid,
@@ -165,7 +166,7 @@ def _anatomy_nodes(grid: render.Grid, head: Mapping[str, Any]) -> NDArray[np.flo
 def _render_visit(scans: list[Scan], threads: int) -> list[Image]:
     """Render the scans of one subject and visit in one pass of the fused kernel."""
     head = scans[0].parameters
-    grid, solution = render.Grid(head["resolution_mm"]), head["solution"]
+    grid, solution = Grid(head["resolution_mm"]), head["solution"]
     template = anatomy.template_for(grid)
     nodes = _anatomy_nodes(grid, head)
     signals = [tissue_signals(scan) for scan in scans]

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from synth.physics.render import LABELS
+from synth.physics.grid import LABELS
 
 _MIN_CORE_VOXELS = 20
 _AIR_MARGIN_VOXELS = 2
@@ -82,7 +82,7 @@ def _accumulate(pixels, tissue, lesion, air_margin):  # type: ignore[no-untyped-
 def measure_regions(
     pixels: NDArray[np.uint16], tissue: NDArray[np.uint8], lesion: NDArray[np.uint8], spacing_mm: tuple[float, ...]
 ) -> RegionStatistics:
-    """Return the region statistics of one volume; ``tissue`` uses synth.physics.render.LABELS, ``lesion`` is 0 or 1."""
+    """Return the region statistics of one volume; ``tissue`` uses synth.physics.grid.LABELS, ``lesion`` is 0 or 1."""
     counts, core, power = _accumulate(pixels, tissue, lesion, _AIR_MARGIN_VOXELS)
     mean = power / np.maximum(core, 1)
     return RegionStatistics(

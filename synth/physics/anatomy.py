@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from synth.nouns import Visit
 from synth.physics import deformation, lesions, render
+from synth.physics.grid import LABELS, Grid, node_positions_mm
 from synth.physics.template import Template, load_template
 from synth.seeds import stream_from_key
 
@@ -84,10 +85,10 @@ def _individual_field(velocity_key: int, broad_mm: float, fine_mm: float) -> def
 
 
 def template_coordinates(
-    grid: render.Grid, template: Template, shape: Shape, pose: Pose, scale: float, ventricle_added_ml: float
+    grid: Grid, template: Template, shape: Shape, pose: Pose, scale: float, ventricle_added_ml: float
 ) -> NDArray[np.float64]:
     """Return the template voxel coordinate of every B-spline node of ``grid``, shape (nx, ny, nz, 3)."""
-    turned = (render.node_positions_mm(grid) - pose.shift_mm) @ Rotation.from_euler(
+    turned = (node_positions_mm(grid) - pose.shift_mm) @ Rotation.from_euler(
         "xyz", pose.rotation_deg, degrees=True
     ).as_matrix()
     place = turned / (scale * np.asarray(shape.stretch)) + CENTRE_MM
@@ -98,7 +99,7 @@ def template_coordinates(
     return np.asarray(place - template.origin_mm)
 
 
-def template_for(grid: render.Grid) -> Template:
+def template_for(grid: Grid) -> Template:
     """Return the template, smoothed for voxels larger than its own 1 mm so that fine folds do not alias."""
     return load_template(0.0 if grid.resolution_mm <= 1 else _BLUR_MM)
 
@@ -108,15 +109,15 @@ def _draw_lesion_table(lesion_key: int) -> NDArray[np.float32]:
     return lesions.draw_lesions(stream_from_key(lesion_key))
 
 
-def visible_lesions(template: Template, shape: Shape, count: int, radius_scale: float) -> render.Lesions:
+def visible_lesions(template: Template, shape: Shape, count: int, radius_scale: float) -> lesions.Lesions:
     """Return the first ``count`` lesions of a subject, their radii scaled, ready for rendering."""
     if count == 0:
-        return render.no_lesions()
+        return lesions.no_lesions()
     table = _draw_lesion_table(shape.lesion_key)[:count]
-    return render.bin_lesions(lesions.scale_lesions(table, radius_scale), template.fractions.shape[:3])
+    return lesions.bin_lesions(lesions.scale_lesions(table, radius_scale), template.fractions.shape[:3])
 
 
-def solve_visit(grid: render.Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Visit) -> Solution:
+def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Visit) -> Solution:
     """Solve the unknowns of one visit so that its labels have the drawn volumes (see Visit; millilitres)."""
     template = template_for(grid)
     scale = float(np.cbrt(intracranial_ml / _TEMPLATE_ML))
@@ -130,9 +131,9 @@ def solve_visit(grid: render.Grid, shape: Shape, pose: Pose, intracranial_ml: fl
         for _ in range(rounds):
             nodes = template_coordinates(grid, template, shape, pose, scale, added)
             final = spacing == _SOLVER_MM[-1]
-            seen = render.render_volumes(grid, template, nodes, 1.0, render.no_lesions(), step=step, with_margin=final)
+            seen = render.render_volumes(grid, template, nodes, 1.0, lesions.no_lesions(), step=step, with_margin=final)
             counts = np.bincount(seen.tissue.ravel(), minlength=5) * voxel_ml
-            missing = (visit.ventricle_ml - counts[render.LABELS["ventricles"]]) / scale**3
+            missing = (visit.ventricle_ml - counts[LABELS["ventricles"]]) / scale**3
             error = float(intracranial_ml / counts[1:].sum())
             if abs(missing) < 0.004 * visit.ventricle_ml and abs(error - 1) < 0.002:
                 break
@@ -153,7 +154,7 @@ def _solve_gain(margin: NDArray[np.float32], brain_voxels: float) -> float:
 
 
 def _solve_lesions(
-    grid: render.Grid, template: Template, shape: Shape, pose: Pose, solution: Solution, lesion_ml: float
+    grid: Grid, template: Template, shape: Shape, pose: Pose, solution: Solution, lesion_ml: float
 ) -> Solution:
     """Choose how many lesions show, and solve their radius so that the mask has ``lesion_ml``."""
     if lesion_ml <= 0:

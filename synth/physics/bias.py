@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.physics.render import FIELD_OF_VIEW_MM, Grid, node_positions_mm
+from synth.physics.grid import FIELD_OF_VIEW_MM, Grid, node_positions_mm
 from synth.physics.template import WM, Template
 from synth.seeds import stream_from_key
 

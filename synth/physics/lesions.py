@@ -6,18 +6,35 @@ Placement prefers the neighbourhood of the ventricles and, for a smaller share, 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.physics.render import LESION_COLUMNS
 from synth.physics.template import find_white_matter_sites
 
+LESION_COLUMNS = 10  # centre (3), 1 / radius (3), two lobes: strength and phase (4)
 MAX_LESIONS = 400
+_CELL_MM = 8.0
 _MEDIAN_ML = 0.07
 _LOG_SPREAD = 1.1
 _PERIVENTRICULAR_SHARE = 0.6
 _JUXTACORTICAL_SHARE = 0.2
 _DECAY_MM = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lesions:
+    """Ellipsoidal lesions in template millimetres, binned into cells for look-up.
+
+    ``table`` is float32 (n, LESION_COLUMNS); ``cell_start`` and ``cell_items`` list the lesions that reach each cell.
+    """
+
+    table: NDArray[np.float32]
+    cell_start: NDArray[np.int32]
+    cell_items: NDArray[np.int32]
+    cell_shape: NDArray[np.int64]
 
 
 def _site_weights(distance_mm: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -26,7 +43,7 @@ def _site_weights(distance_mm: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def draw_lesions(generator: np.random.Generator) -> NDArray[np.float32]:
-    """Draw MAX_LESIONS lesions in order of appearance, float32 (n, LESION_COLUMNS), see synth.physics.render.
+    """Draw MAX_LESIONS lesions in order of appearance, float32 (n, LESION_COLUMNS), see Lesions.
 
     Positions and radii are in template voxels of 1 mm. A subject shows the first lesions that make up its load.
     """
@@ -68,3 +85,27 @@ def scale_lesions(table: NDArray[np.float32], radius_scale: float) -> NDArray[np
     scaled = table.copy()
     scaled[:, 3:6] /= np.float32(radius_scale)
     return scaled
+
+
+def no_lesions() -> Lesions:
+    """Return an empty set of lesions."""
+    return Lesions(
+        np.zeros((0, LESION_COLUMNS), np.float32), np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(3, np.int64)
+    )
+
+
+def bin_lesions(table: NDArray[np.float32], extent_voxels: tuple[int, ...]) -> Lesions:
+    """Bin lesions (positions in template voxels of 1 mm) into cells of 8 mm for look-up during rendering."""
+    cells = np.asarray([math.ceil(n / _CELL_MM) for n in extent_voxels], np.int64)
+    lists: list[list[int]] = [[] for _ in range(int(np.prod(cells)))]
+    for number, row in enumerate(table):
+        reach = 1.6 / row[3:6] + 1
+        low = np.clip(((row[:3] - reach) // _CELL_MM).astype(int), 0, cells - 1)
+        high = np.clip(((row[:3] + reach) // _CELL_MM).astype(int), 0, cells - 1)
+        for a in range(low[0], high[0] + 1):
+            for b in range(low[1], high[1] + 1):
+                for c in range(low[2], high[2] + 1):
+                    lists[int((a * cells[1] + b) * cells[2] + c)].append(number)
+    start = np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int32)
+    items = np.asarray([number for items in lists for number in items], np.int32)
+    return Lesions(table, start, items, cells)

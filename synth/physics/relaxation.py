@@ -11,6 +11,7 @@ Grey and white matter of one field strength always come from one source, because
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,22 +69,26 @@ RELAXATION: dict[float, dict[str, Tissue]] = {
 # (white matter T1 1084 +- 45, T2 69 +- 3; grey matter T1 1820 +- 114, T2 99 +- 7).
 T1_SPREAD = {"gm": 0.063, "wm": 0.042, "csf": 0.03, "lesion": 0.08}
 T2_SPREAD = {"gm": 0.071, "wm": 0.043, "csf": 0.05, "lesion": 0.08}
+_SHARED = 0.9  # correlation of a person's tissues with what they share; a choice, no source gives it
 
 
 def draw_relaxation(generator: np.random.Generator, field_strength_t: float) -> dict[str, Tissue]:
     """Draw one subject's tissues at ``field_strength_t`` (1.5 or 3 tesla) around the literature means.
 
-    T2 and T2* of a tissue vary together. Draws beyond 2.5 standard deviations are folded back to that bound.
+    T2 and T2* of a tissue vary together, and the tissues of a person mostly together (_SHARED). Nothing is drawn
+    beyond 2.5 standard deviations.
     Raises PermanentError for a field strength without literature values here.
     """
     if field_strength_t not in RELAXATION:
         raise PermanentError(
             f"field strength {field_strength_t} T has no relaxation values; choose one of {sorted(RELAXATION)} T"
         )
+    shared = generator.standard_normal(2)
     drawn = {}
     for name in TISSUES:
         mean = RELAXATION[field_strength_t][name]
-        z1, z2 = np.clip(generator.standard_normal(2), -2.5, 2.5)
-        f1, f2 = 1 + T1_SPREAD[name] * float(z1), 1 + T2_SPREAD[name] * float(z2)
+        z = _SHARED * shared + math.sqrt(1 - _SHARED**2) * generator.standard_normal(2)
+        z1, z2 = np.clip(z, -2.5, 2.5).tolist()
+        f1, f2 = 1 + T1_SPREAD[name] * z1, 1 + T2_SPREAD[name] * z2
         drawn[name] = Tissue(mean.t1_ms * f1, mean.t2_ms * f2, mean.t2star_ms * f2, mean.proton_density)
     return drawn

@@ -15,26 +15,9 @@ import numpy as np
 from numba import njit, uint32, uint64
 from numpy.typing import NDArray
 
+from synth.physics.grid import NODE_SPACING_MM, Grid
+from synth.physics.lesions import Lesions
 from synth.physics.template import Template
-
-NODE_SPACING_MM = 8
-LABELS = {"background": 0, "csf": 1, "grey_matter": 2, "white_matter": 3, "ventricles": 4}
-FIELD_OF_VIEW_MM = (168, 208, 176)
-LESION_COLUMNS = 10  # centre (3), 1 / radius (3), two lobes: strength and phase (4)
-_CELL_MM = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Lesions:
-    """Ellipsoidal lesions in template millimetres, binned into cells for look-up.
-
-    ``table`` is float32 (n, LESION_COLUMNS); ``cell_start`` and ``cell_items`` list the lesions that reach each cell.
-    """
-
-    table: NDArray[np.float32]
-    cell_start: NDArray[np.int32]
-    cell_items: NDArray[np.int32]
-    cell_shape: NDArray[np.int64]
 
 
 @njit(inline="always")
@@ -250,59 +233,6 @@ def _render_slab(  # type: ignore[no-untyped-def]
                                 value = math.sqrt(max(power, np.float32(0.0)))
                             value *= gain
                             images[q, i, j, k] = np.uint16(min(value + np.float32(0.5), np.float32(65535.0)))
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """The image grid: isotropic voxels of ``resolution_mm`` over FIELD_OF_VIEW_MM, centred on the head."""
-
-    resolution_mm: float
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of voxels along x, y and z."""
-        x, y, z = (int(length / self.resolution_mm) for length in FIELD_OF_VIEW_MM)
-        return x, y, z
-
-    @property
-    def affine(self) -> NDArray[np.float64]:
-        """Voxel indices to millimetres (RAS+), origin in the middle of the field of view."""
-        affine = np.diag([self.resolution_mm] * 3 + [1.0])
-        affine[:3, 3] = -(np.asarray(self.shape) - 1) / 2 * self.resolution_mm
-        return affine
-
-
-def node_positions_mm(grid: Grid) -> NDArray[np.float64]:
-    """Return where the B-spline nodes of ``grid`` lie in image millimetres, shape (nx, ny, nz, 3)."""
-    axes = [
-        start + NODE_SPACING_MM * (np.arange(math.ceil(n * grid.resolution_mm / NODE_SPACING_MM) + 3) - 1)
-        for start, n in zip(grid.affine[:3, 3], grid.shape, strict=True)
-    ]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-
-
-def no_lesions() -> Lesions:
-    """Return an empty set of lesions."""
-    return Lesions(
-        np.zeros((0, LESION_COLUMNS), np.float32), np.zeros(1, np.int32), np.zeros(0, np.int32), np.zeros(3, np.int64)
-    )
-
-
-def bin_lesions(table: NDArray[np.float32], extent_voxels: tuple[int, ...]) -> Lesions:
-    """Bin lesions (positions in template voxels of 1 mm) into cells of 8 mm for look-up during rendering."""
-    cells = np.asarray([math.ceil(n / _CELL_MM) for n in extent_voxels], np.int64)
-    lists: list[list[int]] = [[] for _ in range(int(np.prod(cells)))]
-    for number, row in enumerate(table):
-        reach = 1.6 / row[3:6] + 1
-        low = np.clip(((row[:3] - reach) // _CELL_MM).astype(int), 0, cells - 1)
-        high = np.clip(((row[:3] + reach) // _CELL_MM).astype(int), 0, cells - 1)
-        for a in range(low[0], high[0] + 1):
-            for b in range(low[1], high[1] + 1):
-                for c in range(low[2], high[2] + 1):
-                    lists[int((a * cells[1] + b) * cells[2] + c)].append(number)
-    start = np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int32)
-    items = np.asarray([number for items in lists for number in items], np.int32)
-    return Lesions(table, start, items, cells)
 
 
 @dataclass(frozen=True, slots=True)

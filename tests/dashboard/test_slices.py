@@ -21,7 +21,7 @@ from dashboard.slices import (
 )
 from dashboard.words import LESION_COLOUR, MEASUREMENTS, TISSUE_COLOUR, TISSUES
 from synth.measure import MEASURES
-from synth.physics.render import LABELS
+from synth.physics.grid import LABELS
 
 SIDE = 40
 PLAIN = Display(level=50, window=100, crosshair=False)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from synth.engines.mri import MriEngine, tissue_signals
 from synth.errors import SpecError
 from synth.nouns import Image, Subject, Visit
-from synth.physics.render import LABELS
+from synth.physics.grid import LABELS
 from synth.spec import CohortSpec
 
 ENGINE = MriEngine()

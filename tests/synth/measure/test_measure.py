@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from synth.measure import MEASURES, measure_image
 from synth.measure.regions import measure_regions
 from synth.nouns import Image, Measurement, Scan
-from synth.physics.render import LABELS
+from synth.physics.grid import LABELS
 from synth.seeds import stream
 
 SHAPE = (48, 52, 44)

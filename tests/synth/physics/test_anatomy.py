@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from synth.nouns import Visit
 from synth.physics import anatomy, lesions, render
-from synth.physics.render import LABELS, Grid, render_volumes
+from synth.physics.grid import LABELS, NODE_SPACING_MM, Grid
+from synth.physics.lesions import LESION_COLUMNS, no_lesions
+from synth.physics.render import render_volumes
 from synth.population.volumes import BRAIN_FRACTION, FILLED_FRACTION, VENTRICLE_RANGE_ML, VENTRICLE_SPACE
 from synth.seeds import stream, stream_key
 
@@ -34,7 +36,7 @@ def pose_of(number: int, visit: int = 0) -> anatomy.Pose:
 def evaluate_bspline(nodes: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
     """Evaluate the nodes at every voxel, axis by axis in float64; an implementation apart from the kernel's."""
     for axis, count in enumerate(grid.shape):
-        position = np.arange(count) * grid.resolution_mm / render.NODE_SPACING_MM
+        position = np.arange(count) * grid.resolution_mm / NODE_SPACING_MM
         base = position.astype(int)
         t = position - base
         matrix = np.zeros((count, nodes.shape[axis]))
@@ -56,7 +58,7 @@ def test_the_mapping_of_every_head_is_invertible(number: int) -> None:
     template = anatomy.template_for(GRID)
     added_ml, least = [(-150.0, 0.3), (0.0, 0.3), (110.0, 0.02), (400.0, 0.0)][number % 4]
     nodes = anatomy.template_coordinates(GRID, template, shape_of(number), pose_of(number), 0.9, added_ml)
-    head = render_volumes(GRID, template, nodes, 1.0, render.no_lesions()).tissue > 0
+    head = render_volumes(GRID, template, nodes, 1.0, no_lesions()).tissue > 0
     change = jacobian(evaluate_bspline(nodes, GRID), GRID.resolution_mm)
     assert head.sum() * 0.008 > 1000
     assert change[head].min() > least
@@ -177,7 +179,7 @@ def test_lesions_lie_in_white_matter_and_prefer_the_ventricles() -> None:
     solved = solve(2, Target(1450, 0.75, 25, 20))
     assert np.isin(solved.seen.tissue[solved.seen.lesion > 0], [LABELS["white_matter"]]).all()
     table = lesions.draw_lesions(stream(1, 0, -1, "lesions"))
-    assert table.shape == (lesions.MAX_LESIONS, render.LESION_COLUMNS)
+    assert table.shape == (lesions.MAX_LESIONS, LESION_COLUMNS)
     volumes = 4 / 3 * np.pi / np.prod(table[:, 3:6].astype(float), axis=1) / 1000
     assert np.median(volumes) == pytest.approx(0.07, rel=0.25)
     assert volumes.max() < 6.1

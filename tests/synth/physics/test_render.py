@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 
 from synth.physics import render
-from synth.physics.render import LABELS, NODE_SPACING_MM, Grid, Lesions, Rendering, no_lesions, render_volumes
+from synth.physics.grid import FIELD_OF_VIEW_MM, LABELS, NODE_SPACING_MM, Grid, node_positions_mm
+from synth.physics.lesions import LESION_COLUMNS, Lesions, bin_lesions, no_lesions
+from synth.physics.render import Rendering, render_volumes
 from synth.physics.template import Template, load_template
 from synth.seeds import key_words, stream, stream_key
 
@@ -66,7 +68,7 @@ def full_template(values: tuple[int, int, int, int]) -> Template:
 
 def voxel_nodes(grid: Grid, bias: int = 0) -> NDArray[np.float64]:
     """Return nodes that map every voxel centre to its own position in mm from the first one, plus unit biases."""
-    nodes = render.node_positions_mm(grid) - grid.affine[:3, 3]
+    nodes = node_positions_mm(grid) - grid.affine[:3, 3]
     return np.concatenate([nodes, np.ones((*nodes.shape[:3], bias))], axis=-1)
 
 
@@ -335,7 +337,7 @@ def test_a_lesion_has_the_volume_of_its_ellipsoid(radii: tuple[float, float, flo
         [0],
         [50_000],
         keys_of("a"),
-        render.bin_lesions(table, template.fractions.shape[:3]),
+        bin_lesions(table, template.fractions.shape[:3]),
     )
     volume = 4 / 3 * math.pi * math.prod(radii)
     assert seen.lesion.sum() == pytest.approx(volume, rel=0.01, abs=6)
@@ -351,12 +353,12 @@ def test_lesions_are_found_in_every_cell_they_reach() -> None:
     """Binning is only a look-up: many lesions rendered together are the union of each alone, by brute force."""
     template, rng = full_template((0, 255, 0, 0)), stream(5, 0, 0, "test")
     count = 24
-    table = np.zeros((count, render.LESION_COLUMNS), np.float32)
+    table = np.zeros((count, LESION_COLUMNS), np.float32)
     table[:, :3] = rng.uniform(0, 1, (count, 3)) * (165, 205, 173)
     table[:, 3:6] = 1 / rng.uniform(1.2, 14, (count, 3))
     table[:, 6], table[:, 8] = 0.15, 0.1
     table[:, [7, 9]] = rng.uniform(0, 6, (count, 2))
-    lesions = render.bin_lesions(table, template.fractions.shape[:3])
+    lesions = bin_lesions(table, template.fractions.shape[:3])
     seen = render_volumes(GRID_2MM, template, voxel_nodes(GRID_2MM), 1.0, lesions)
     index = np.stack(np.meshgrid(*(2.0 * np.arange(n) for n in GRID_2MM.shape), indexing="ij"), axis=-1)
     expected, unsure = np.zeros(GRID_2MM.shape, bool), np.zeros(GRID_2MM.shape, bool)
@@ -376,7 +378,7 @@ def test_lesions_are_found_in_every_cell_they_reach() -> None:
 )
 def test_lesions_show_in_white_matter_only(values: tuple[int, int, int, int], shows: bool) -> None:
     template = full_template(values)
-    lesions = render.bin_lesions(lesion_row((80, 100, 90), (9, 9, 9)), template.fractions.shape[:3])
+    lesions = bin_lesions(lesion_row((80, 100, 90), (9, 9, 9)), template.fractions.shape[:3])
     assert render_volumes(GRID_2MM, template, voxel_nodes(GRID_2MM), 1.0, lesions).lesion.any() == shows
 
 
@@ -388,9 +390,9 @@ def test_the_grid_is_centred_and_covers_its_field_of_view(resolution_mm: float) 
     grid = Grid(resolution_mm)
     centre = grid.affine @ [*((np.asarray(grid.shape) - 1) / 2), 1]
     np.testing.assert_allclose(centre[:3], 0, atol=1e-9)
-    for count, length in zip(grid.shape, render.FIELD_OF_VIEW_MM, strict=True):
+    for count, length in zip(grid.shape, FIELD_OF_VIEW_MM, strict=True):
         assert count == length // resolution_mm
     assert abs(np.linalg.det(grid.affine[:3, :3])) == pytest.approx(resolution_mm**3)
-    nodes = render.node_positions_mm(grid)
+    nodes = node_positions_mm(grid)
     np.testing.assert_allclose(nodes[1, 1, 1], grid.affine[:3, 3])
     assert (nodes[-2, -2, -2] >= -grid.affine[:3, 3]).all()
