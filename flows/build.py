@@ -96,6 +96,9 @@ def stop_on_signals(pool: SupervisedPool) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         pool.stop.set()
+        earlier = before[number]
+        if callable(earlier):
+            earlier(number, frame)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +27,7 @@ from flows.settings import Settings, load_settings
 from synth.errors import CohortiumError, RetryableError
 from synth.spec import load_spec
 
+LEAVE_AFTER_S = 4.0
 INTERRUPTED, RETRYABLE, PERMANENT = 130, 75, 1
 
 app = typer.Typer(
@@ -79,6 +84,8 @@ def build(
     without the interruption. A finished recipe renders nothing but shards that 'cohortium verify' would call
     missing or damaged. A cohort whose gates do not hold is refused, which is a result and no error (exit code 0).
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave_soon)
     settings = load_settings(home, workers, shard_size)
     recipe = load_spec(spec)
     if dry_run:
@@ -259,9 +266,33 @@ def main() -> None:
         app()
     except CohortiumError as error:
         sys.exit(report_error(error))
-    except KeyboardInterrupt:
-        console.print("interrupted: finished shards are kept; run the same command again to continue")
-        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code != INTERRUPTED:  # Typer's answer to Ctrl-C
+            raise
+        leave_interrupted()
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # DuckDB's answer to Ctrl-C
+            raise
+        leave_interrupted()
+
+
+def leave_soon(number: int, frame: FrameType | None) -> None:
+    """Interrupt the build, and make sure that it ends soon: some libraries swallow interrupts, some threads go on."""
+    timer = threading.Timer(LEAVE_AFTER_S, leave_interrupted)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
+def leave_interrupted() -> None:
+    """Say so and end at once: DuckDB's threads may abort a Python that takes itself down in order.
+
+    Workers and servers end with this process, and a build may be cut off anywhere.
+    """
+    console.show_cursor(True)  # a progress bar hides it
+    say("interrupted: finished shards are kept; run the same command again to continue")
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
 
 
 __all__ = ["Settings", "app", "main"]

@@ -20,6 +20,7 @@ from prefect.deployments.runner import RunnerDeployment
 from flows.run import run_build
 from flows.server import HOST, is_port_free, own_server, start_child, stop_child
 from flows.settings import Settings, child_environment, load_settings
+from flows.tracking import explain_tracking, prepare_store
 from synth.errors import BusyError, SpecError
 from synth.plan import plan_cohort
 from synth.spec import CohortSpec, load_spec
@@ -104,6 +105,8 @@ def serve(
 
 @contextmanager
 def _mlflow_server(settings: Settings, port: int) -> Iterator[None]:
+    with explain_tracking(settings):
+        prepare_store(settings)
     artifacts = (settings.home.root / "mlartifacts").as_uri()
     arguments = [settings.tracking_uri, artifacts, str(port)]
     child = start_child("flows.mlflow_server", arguments, settings.home.root / "mlflow.log", child_environment())

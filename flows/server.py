@@ -6,6 +6,7 @@ KIND ``api`` is enough for one build; ``full`` adds the UI and the scheduler for
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -20,12 +21,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.databases import create_whole
 from flows.settings import Settings, point_prefect_at, server_environment
 from synth.errors import RetryableError, StorageError
 
 START_TIMEOUT_S = 180.0
 NEARLY_FULL = 16 << 20  # bytes; databases refuse to grow some time before the last byte is taken
 HOST = "127.0.0.1"
+_SQLITE = "sqlite+aiosqlite:///"
 
 
 def find_free_port() -> int:
@@ -154,8 +157,17 @@ def watch_parent() -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
+def _set_up_database(path: Path) -> None:
+    """Run Prefect's migrations on ``path`` instead of the database it is set to."""
+    draft = temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: f"{_SQLITE}{path}"})
+    with draft, temporary_database_config(None):
+        asyncio.run(provide_database_interface().create_db())
+
+
 def main(port: int, kind: str) -> None:
     """Serve Prefect's API (and UI and scheduler) on the loopback interface until the parent goes away."""
+    url = str(PREFECT_API_DATABASE_CONNECTION_URL.value())
+    create_whole(Path(url.removeprefix(_SQLITE)), _set_up_database)
     uvicorn.run(create_app(ephemeral=kind == "api", final=True), host=HOST, port=port, log_level="error")
 
 
@@ -164,5 +176,7 @@ if __name__ == "__main__":
     # Only the child loads these: importing Prefect before point_prefect_at would fix its settings too early.
     import uvicorn
     from prefect.server.api.server import create_app
+    from prefect.server.database.dependencies import provide_database_interface, temporary_database_config
+    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
 
     main(int(sys.argv[1]), sys.argv[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from mlflow.entities import Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from flows.databases import create_whole
 from flows.settings import Settings
 from synth.errors import StorageError
 from synth.nouns import Report
@@ -27,6 +29,7 @@ from synth.population import find_population
 from synth.spec import CohortSpec
 
 EXPERIMENT = "cohorts"
+_SQLITE = "sqlite:///"
 
 
 @contextmanager
@@ -34,12 +37,24 @@ def explain_tracking(settings: Settings) -> Iterator[None]:
     """Turn refusals of MLflow's store into a StorageError that names it."""
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, sqlite3.Error) as error:
         cause = str(error).strip().splitlines()[0]
         raise StorageError(
             f"MLflow's store '{settings.tracking_uri}' cannot be written ({cause}); if the disk is full, free some "
             "space. Finished shards are kept; run the same command again."
         ) from error
+
+
+def prepare_store(settings: Settings) -> None:
+    """Set up MLflow's store, if it is a local one that does not exist yet."""
+    if settings.tracking_uri.startswith(_SQLITE):
+        create_whole(Path(settings.tracking_uri.removeprefix(_SQLITE)), _set_up_store)
+
+
+def _set_up_store(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Alembic's, about constraints without a name
+        MlflowClient(f"{_SQLITE}{path}").search_experiments()
 
 
 def start_run(settings: Settings, plan: CohortPlan) -> str:
@@ -102,7 +117,7 @@ def _finite(value: float) -> float | None:
 
 
 def _open_client(settings: Settings) -> MlflowClient:
-    settings.home.root.mkdir(parents=True, exist_ok=True)
+    prepare_store(settings)
     mlflow.set_tracking_uri(settings.tracking_uri)
     return MlflowClient()
 
