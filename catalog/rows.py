@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from catalog.codec import encode_array, hash_array
 from catalog.preview import draw_preview
@@ -30,14 +31,17 @@ SHARD_SCHEMA: Any = pa.schema(
 )
 
 
-def image_row(plan: ShardPlan, subject: Subject, image: Image) -> dict[str, Any]:
+EncodedMasks = dict[int, tuple[NDArray[Any], dict[str, Any]]]  # by id; the mask is kept, so its id stays its own
+
+
+def image_row(plan: ShardPlan, subject: Subject, image: Image, encoded: EncodedMasks) -> dict[str, Any]:
     """Return the shard's row of one image, without its place in the shard (row_group, row_in_group).
 
-    Raises CatalogError if the image does not belong to the subject or cannot be stored.
+    ``encoded`` remembers masks, which the contrasts of one visit share. Raises CatalogError if the image does not
+    belong to the subject or cannot be stored.
     """
     _check_image(plan, subject, image)
-    masks = sorted(image.masks.items())
-    digests = [hash_array(mask) for _, mask in masks]
+    masks = [{"name": name, **_encode_mask(mask, encoded)} for name, mask in sorted(image.masks.items())]
     return {
         "image_id": image.image_id,
         "shard_id": plan.shard_id,
@@ -49,19 +53,23 @@ def image_row(plan: ShardPlan, subject: Subject, image: Image) -> dict[str, Any]
         "affine": [float(value) for value in image.affine.ravel()],
         "intensity_scale": float(image.intensity_scale),
         "intensity_unit": image.intensity_unit,
-        "mask_names": [name for name, _ in masks],
-        "mask_sha256": digests,
+        "mask_names": [mask["name"] for mask in masks],
+        "mask_sha256": [mask["sha256"] for mask in masks],
         **_subject_columns(subject),
         **_visit_columns(_find_visit(subject, image.scan)),
         **_scan_columns(image.scan),
         "measurements": [_measurement_row(m) for m in image.measurements],
         "preview": draw_preview(image.image_id, image.pixels, image.spacing_mm),
         "pixels": encode_array(image.pixels),
-        "masks": [
-            {"name": name, "dtype": mask.dtype.name, "sha256": digest, "data": encode_array(mask)}
-            for (name, mask), digest in zip(masks, digests, strict=True)
-        ],
+        "masks": masks,
     }
+
+
+def _encode_mask(mask: NDArray[Any], encoded: EncodedMasks) -> dict[str, Any]:
+    if id(mask) not in encoded:
+        row = {"dtype": mask.dtype.name, "sha256": hash_array(mask), "data": encode_array(mask)}
+        encoded[id(mask)] = (mask, row)
+    return encoded[id(mask)][1]
 
 
 def _check_image(plan: ShardPlan, subject: Subject, image: Image) -> None:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from catalog.home import LONGEST_ID, Home, check_name, explain_refusals, make_folder, resolve_home, sync_folder
 from catalog.records import DamagedShard, ShardRecord
-from catalog.rows import SHARD_SCHEMA, image_row
+from catalog.rows import SHARD_SCHEMA, EncodedMasks, image_row
 from synth.errors import CatalogError
 from synth.nouns import Image, ShardPlan, Subject
 
@@ -173,8 +173,10 @@ def _ordered_rows(plan: ShardPlan, subjects: dict[str, Subject], images: Iterabl
             raise CatalogError(f"images of shard '{plan.shard_id}' must come ordered by subject and visit.")
         last = (subject.subject_index, visit)
         imaged.add(subject_id)
+        encoded: EncodedMasks = {}
         rows = sorted(
-            (image_row(plan, subject, image) for image in group), key=lambda row: (row["kind"], row["image_id"])
+            (image_row(plan, subject, image, encoded) for image in group),
+            key=lambda row: (row["kind"], row["image_id"]),
         )
         for row in rows:
             if row["image_id"] in seen:

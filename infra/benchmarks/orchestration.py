@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from catalog import ensure_catalog
+from catalog import ensure_catalog, resolve_home
 from flows.shards import parse_spec_json, render_images, render_shard, warm_up
 from synth.plan import plan_cohort
 from synth.population import find_population
@@ -39,7 +39,7 @@ def writing_loop(spec_json: str, home: str, worker: int, workers: int) -> int:
     """Render and write every ``workers``-th shard; return the number of images."""
     spec = parse_spec_json(spec_json)
     shards = plan_cohort(spec).shards[worker::workers]
-    return sum(render_shard(ensure_catalog(home), spec_json, shard).images for shard in shards)
+    return sum(render_shard(resolve_home(home), spec_json, shard).images for shard in shards)
 
 
 def time_bare(spec: CohortSpec, workers: int) -> float:
