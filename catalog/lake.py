@@ -16,7 +16,7 @@ from synth.errors import BusyError, CatalogError, CohortiumError, StorageError
 ALIAS = "lake"
 LOCK_TIMEOUT_S = 60.0
 SQLITE_TIMEOUT_MS = 10_000
-MEMORY_LIMIT = "512MB"  # of one connection; larger results spill to disk
+WRITER_MEMORY = "768MB"  # larger results spill to disk
 EXTENSIONS = ("sqlite_scanner", "ducklake")  # in the order they are loaded
 _FULL = ("no space left", "disk is full", "disk full", "quota exceeded", "file too large")
 _REFUSED = ("permission denied", "read-only file system", "readonly database", "unable to open database file")
@@ -85,7 +85,7 @@ def open_read_write(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a writing connection and close it; the caller holds the lock. DuckDB's errors become ours."""
     make_folder(home.data)
     with explain_failures(home):
-        connection = _connect(home, "DATA_INLINING_ROW_LIMIT 0, ", {})
+        connection = _connect(home, "DATA_INLINING_ROW_LIMIT 0, ", {"memory_limit": WRITER_MEMORY})
         try:
             yield connection
         finally:
@@ -94,7 +94,7 @@ def open_read_write(home: Home) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _connect(home: Home, options: str, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
     offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-    frugal = {"enable_external_file_cache": "false", "memory_limit": MEMORY_LIMIT}  # or shards stay cached in memory
+    frugal = {"enable_external_file_cache": "false"}  # or shards stay cached in memory
     spill = {"temp_directory": str(home.root / "spill")}
     connection = duckdb.connect(config={**offline, **frugal, **spill, **config})
     try:
