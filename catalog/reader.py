@@ -28,8 +28,8 @@ _IMAGE_ROWS = """
            p.subject_index, p.age_years AS age_first_visit_years, p.sex, p.diagnosis, p.intracranial_ml,
            p.design_weight, p.visits
     FROM images AS i
-    LEFT JOIN scans AS s ON s.scan_id = i.scan_id AND s.cohort_id = i.cohort_id
-    LEFT JOIN subjects AS p ON p.subject_id = i.subject_id AND p.cohort_id = i.cohort_id
+    LEFT JOIN scans AS s ON s.scan_id = i.scan_id
+    LEFT JOIN subjects AS p ON p.subject_id = i.subject_id
     WHERE i.image_id IN (SELECT unnest(CAST(? AS VARCHAR[])))
 """
 _VISITS = """

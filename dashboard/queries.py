@@ -1,4 +1,8 @@
-"""The questions that the pages ask the catalog. Lists never touch pixels, masks or previews."""
+"""The questions that the pages ask the catalog. Lists never touch pixels, masks or previews.
+
+Tables are joined on one id alone, which names its cohort: given the cohort too, DuckDB may join on that first, and
+pairs every subject with every scan.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ SUBJECTS_BEFORE = f"""
 """
 SUBJECT_IMAGES = """
     SELECT i.image_id, i.kind, i.visit, i.status, s.years_since_first, s.age_years
-    FROM images AS i JOIN scans AS s ON s.scan_id = i.scan_id AND s.cohort_id = i.cohort_id
+    FROM images AS i JOIN scans AS s ON s.scan_id = i.scan_id
     WHERE i.cohort_id = ? AND i.subject_id = ? ORDER BY i.visit, i.kind, i.image_id
 """
 IMAGE_PLACE = "SELECT image_id, cohort_id, subject_id, kind, visit FROM images WHERE image_id = ?"
@@ -47,8 +51,8 @@ NEIGHBOURS = """
 """
 _IMAGE_TABLES = """
     FROM images AS i
-    JOIN subjects AS p ON p.subject_id = i.subject_id AND p.cohort_id = i.cohort_id
-    JOIN scans AS s ON s.scan_id = i.scan_id AND s.cohort_id = i.cohort_id
+    JOIN subjects AS p ON p.subject_id = i.subject_id
+    JOIN scans AS s ON s.scan_id = i.scan_id
 """
 FILTER_CHOICES = f"""
     SELECT list_sort(list_distinct(list(i.kind))) AS kind, list_sort(list_distinct(list(i.visit))) AS visit,
@@ -70,7 +74,7 @@ RANGE_COLUMNS = {"age": "s.age_years", "lesion": "s.lesion_ml"}
 MEASURED = f"""
     SELECT m.name, m.unit, m.requested, m.measured, m.tolerance, m."within", i.kind, m.image_id, total.images,
            total.inside
-    FROM measurements AS m JOIN images AS i ON i.image_id = m.image_id AND i.cohort_id = m.cohort_id
+    FROM measurements AS m JOIN images AS i ON i.image_id = m.image_id
     JOIN (SELECT name, count(*) AS images, count(*) FILTER ("within") AS inside FROM measurements WHERE cohort_id = $1
           GROUP BY name) AS total ON total.name = m.name
     WHERE m.cohort_id = $1
@@ -80,8 +84,8 @@ MEASURED = f"""
 MISSES = """
     SELECT m.name, i.kind, i.visit, p.diagnosis, m.requested, m.measured, m.tolerance, m.unit, m.image_id,
            abs(m.measured - m.requested) / m.tolerance AS times
-    FROM measurements AS m JOIN images AS i ON i.image_id = m.image_id AND i.cohort_id = m.cohort_id
-    JOIN subjects AS p ON p.subject_id = i.subject_id AND p.cohort_id = i.cohort_id
+    FROM measurements AS m JOIN images AS i ON i.image_id = m.image_id
+    JOIN subjects AS p ON p.subject_id = i.subject_id
     WHERE m.cohort_id = ? AND NOT m."within" ORDER BY times DESC, m.image_id, m.name LIMIT 100
 """
 

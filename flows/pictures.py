@@ -21,7 +21,7 @@ _CHOICE = """
         SELECT i.subject_id, i.visit, s.diagnosis, s.sex, any_value(c.age_years) AS age_years,
                any_value(c.field_strength_t) AS field_strength_t,
                row_number() OVER (ORDER BY s.subject_index, i.visit) - 1 AS place, count(*) OVER () AS total
-        FROM images AS i JOIN subjects AS s USING (subject_id, cohort_id) JOIN scans AS c USING (scan_id, cohort_id)
+        FROM images AS i JOIN subjects AS s USING (subject_id) JOIN scans AS c USING (scan_id)
         WHERE i.cohort_id = $1 GROUP BY i.subject_id, i.visit, s.diagnosis, s.sex, s.subject_index
     )
     SELECT * FROM sessions WHERE floor(place * $2 / total) > floor((place - 1) * $2 / total) ORDER BY place LIMIT $2
