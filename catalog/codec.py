@@ -35,11 +35,20 @@ def hash_array(array: NDArray[Any]) -> str:
 
 def encode_array(array: NDArray[Any]) -> bytes:
     """Return the encoded bytes of ``array``; equal arrays give equal bytes."""
-    raw = raw_bytes(array)
-    if array.dtype.itemsize > 1:
-        raw = np.ascontiguousarray(raw.reshape(-1, array.dtype.itemsize).T)
-    encoded: bytes = _ZSTD.compress(pa.py_buffer(raw.data), asbytes=True)
+    planes = _split_planes(raw_bytes(array), array.dtype.itemsize)
+    encoded: bytes = _ZSTD.compress(pa.py_buffer(planes.data), asbytes=True)
     return encoded
+
+
+def _split_planes(raw: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """Return the bytes of numbers ``width`` bytes wide, least significant ones first. Shifts beat a transposed copy."""
+    if width == 1:
+        return raw
+    numbers = raw.view(f"<u{width}")
+    planes = np.empty((width, numbers.size), np.uint8)
+    for place in range(width):
+        np.right_shift(numbers, 8 * place, out=planes[place], casting="unsafe")
+    return planes
 
 
 def decode_array(data: bytes | memoryview, dtype: str, shape: Sequence[int]) -> NDArray[Any]:

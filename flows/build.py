@@ -5,19 +5,12 @@ The catalog and the shards on disk are the truth, so a build that ends anywhere 
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from types import FrameType
 
 import flows.settings  # noqa: F401  sets Prefect's quiet defaults before it is imported
 
 import httpx  # isort: skip
-from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.artifacts import (
     create_image_artifact,
@@ -30,106 +23,23 @@ from prefect.context import refresh_global_settings_context
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from catalog import CohortRow, ShardRecord, commit_cohort, commit_report, open_catalog, record_event
-from catalog.home import explain_refusals, make_folder
+from catalog.home import explain_refusals
 from flows.evaluate import evaluate_build
 from flows.pictures import draw_contact_sheet, embed_picture
-from flows.pool import SupervisedPool
 from flows.server import explain_server_failure
-from flows.settings import Settings
-from flows.shards import render_shard, warm_up
-from flows.survey import PUBLISHED, Survey, check_repairs
+from flows.survey import PUBLISHED, check_repairs
 from flows.tracking import explain_tracking, finish_run, start_run
-from synth.nouns import Report, ShardPlan
+from flows.workshop import Workshop
+from synth.nouns import Report
 from synth.numerics import numeric_profile
-from synth.plan import CohortPlan
 
-CHUNK_IMAGES = 200  # of 2 mm contrasts: 10 to 60 seconds of one worker's time
-Advance = Callable[[int], None]
 _SHOP: ContextVar[Workshop] = ContextVar("workshop")
 
 
-@dataclass(slots=True)
-class Workshop:
-    """What the tasks of one build share: the plan, the workers, and whom to tell about progress."""
-
-    settings: Settings
-    plan: CohortPlan
-    survey: Survey
-    pool: SupervisedPool
-    advance: Advance = field(default=lambda images: None)
-    spec_json: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.spec_json = self.plan.spec.model_dump_json()
-
-
-@contextmanager
-def lock_cohort(settings: Settings, cohort_id: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time build a cohort; a second one waits and then finds everything done."""
-    make_folder(settings.lock_folder)
-    lock = FileLock(settings.lock_folder / f"{cohort_id}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"another process is building '{cohort_id}'; waiting for it to finish")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def open_workshop(settings: Settings, plan: CohortPlan, survey: Survey, advance: Advance) -> Iterator[Workshop]:
-    """Start the workers (none if nothing is missing) and make Ctrl-C and SIGTERM stop them at once."""
-    workers = min(settings.workers, len(survey.missing))
-    with SupervisedPool(workers, warm_up, (plan.spec.model_dump_json(),)) as pool, stop_on_signals(pool):
-        yield Workshop(settings, plan, survey, pool, advance)
-
-
-@contextmanager
-def stop_on_signals(pool: SupervisedPool) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into a stopped pool and a KeyboardInterrupt, while the block runs in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        pool.stop.set()
-        earlier = before[number]
-        if callable(earlier):
-            earlier(number, frame)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def cut_chunks(missing: Sequence[ShardPlan], images: int, subjects: int, workers: int) -> list[tuple[ShardPlan, ...]]:
-    """Cut the missing shards into tasks of about CHUNK_IMAGES images, but at least two tasks a worker."""
-    if not missing:
-        return []
-    per_shard = max(1.0, images / subjects * missing[0].subjects)
-    size = max(1, min(round(CHUNK_IMAGES / per_shard), len(missing) // (2 * workers)))
-    return [tuple(missing[first : first + size]) for first in range(0, len(missing), size)]
-
-
 @task(name="render-shards", task_run_name="render-shards-{number}", cache_policy=NO_CACHE, persist_result=False)
-def render_chunk(shop: Workshop, chunk: tuple[ShardPlan, ...], number: int) -> list[ShardRecord]:
+def render_chunk(shop: Workshop, number: int) -> list[ShardRecord]:
     """Render a series of shards on one worker of the pool."""
-    records = []
-    with shop.pool.slot() as slot:
-        for shard in chunk:
-            record = slot.run(
-                render_shard, shop.settings.home, shop.spec_json, shard, label=f"shard '{shard.shard_id}'"
-            )
-            shop.advance(record.images)
-            records.append(record)
-    return records
+    return shop.render_chunk(number)
 
 
 @task(name="start-tracking", cache_policy=NO_CACHE, persist_result=False)
@@ -208,9 +118,7 @@ def build_cohort(cohort_id: str) -> int:
     shop = _SHOP.get()
     tracking = start_tracking.submit(shop)
     progress = create_progress_artifact(0.0, key="rendering", description=f"Shards of {cohort_id}")
-    workers = max(1, min(shop.settings.workers, len(shop.survey.missing)))
-    chunks = cut_chunks(shop.survey.missing, shop.plan.images, shop.plan.spec.subjects, workers)
-    futures = [render_chunk.submit(shop, chunk, number) for number, chunk in enumerate(chunks)]
+    futures = [render_chunk.submit(shop, number) for number in range(len(shop.chunks))]
     rendered: list[ShardRecord] = []
     for number, future in enumerate(futures):
         rendered += future.result()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import ModuleType
 
 from catalog import ensure_catalog, open_catalog, remove_abandoned
-from flows.build import Advance, lock_cohort, open_workshop, run_flow
 from flows.server import local_server
 from flows.settings import Settings
 from flows.survey import Survey, survey_cohort
+from flows.workshop import Advance, lock_cohort, open_workshop
 from synth.engines import find_engine
 from synth.errors import StorageError
 from synth.evaluation.gates import check_gates
@@ -78,12 +80,17 @@ def _render_rest(settings: Settings, plan: CohortPlan, survey: Survey, progress:
     done = sum(record.images for record in survey.finished)
     with (
         progress(plan.images, done) as advance,
-        open_workshop(settings, plan, survey, advance) as shop,  # workers warm up while the server starts
-        local_server(settings),
+        open_workshop(settings, plan, survey, advance) as shop,  # workers begin while all else starts
+        local_server(settings, meanwhile=_load_flow),
     ):
-        run_flow(shop)
+        _load_flow().run_flow(shop)
         if shop.pool.deaths:
             say(f"{shop.pool.deaths} worker process(es) died and were replaced; their shards were rendered again")
+
+
+def _load_flow() -> ModuleType:
+    """Import the flow, with Prefect and MLflow."""
+    return importlib.import_module("flows.build")
 
 
 def _check_space(settings: Settings, plan: CohortPlan, survey: Survey) -> None:

@@ -17,11 +17,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flows.databases import create_whole
+from flows.databases import copy_template, create_whole
 from flows.settings import Settings, point_prefect_at, server_environment
 from synth.errors import RetryableError, StorageError
 
@@ -106,25 +106,31 @@ def explain_server_failure(settings: Settings, error: Exception) -> RetryableErr
 
 
 @contextmanager
-def local_server(settings: Settings) -> Iterator[str]:
-    """Yield the address of a Prefect API: the one configured, one that already runs for this home, or a new child."""
+def local_server(settings: Settings, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
+    """Yield the address of a Prefect API: the one configured, one that already runs for this home, or a new child.
+
+    ``meanwhile`` is called while a new one starts, with Prefect's settings in place.
+    """
     url = settings.prefect_api_url or _find_running_server(settings.prefect_folder)
     if url is not None:
         point_prefect_at(url, settings.prefect_folder)
         yield url
         return
-    with own_server(settings, find_free_port(), "api") as url:
+    with own_server(settings, find_free_port(), "api", meanwhile) as url:
         yield url
 
 
 @contextmanager
-def own_server(settings: Settings, port: int, kind: str) -> Iterator[str]:
+def own_server(
+    settings: Settings, port: int, kind: str, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[str]:
     """Yield the address of a new Prefect server on ``port`` that ends with the block or with this process."""
     url = f"http://{HOST}:{port}/api"
     child = _start_server(settings, port, kind)
     try:
-        wait_until_healthy(child, url, settings.prefect_folder / "server.log")
         point_prefect_at(url, settings.prefect_folder)
+        meanwhile()
+        wait_until_healthy(child, url, settings.prefect_folder / "server.log")
         yield url
     finally:
         stop_child(child)
@@ -158,6 +164,10 @@ def watch_parent() -> None:
 
 
 def _set_up_database(path: Path) -> None:
+    copy_template(f"prefect-{prefect.__version__}", path, _migrate_database)
+
+
+def _migrate_database(path: Path) -> None:
     """Run Prefect's migrations on ``path`` instead of the database it is set to."""
     draft = temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: f"{_SQLITE}{path}"})
     with draft, temporary_database_config(None):
@@ -174,6 +184,7 @@ def main(port: int, kind: str) -> None:
 if __name__ == "__main__":
     watch_parent()  # before the imports, which take seconds
     # Only the child loads these: importing Prefect before point_prefect_at would fix its settings too early.
+    import prefect
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.server.database.dependencies import provide_database_interface, temporary_database_config

@@ -83,6 +83,14 @@ def _read_number(name: str) -> int | None:
     return int(text)
 
 
+def find_cache_folder() -> Path:
+    """Return the folder of what can be made again at any time: COHORTIUM_CACHE, or cohortium in the user's cache."""
+    given = os.environ.get("COHORTIUM_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cohortium"
+
+
 def point_prefect_at(url: str, folder: Path) -> None:
     """Make Prefect use the server at ``url`` and keep its own files in ``folder``; call before Prefect is imported."""
     os.environ["PREFECT_API_URL"] = url

@@ -7,7 +7,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mlflow.entities import Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from flows.databases import create_whole
+from flows.databases import copy_template, create_whole
 from flows.settings import Settings
 from synth.errors import StorageError
 from synth.nouns import Report
@@ -48,10 +48,20 @@ def explain_tracking(settings: Settings) -> Iterator[None]:
 def prepare_store(settings: Settings) -> None:
     """Set up MLflow's store, if it is a local one that does not exist yet."""
     if settings.tracking_uri.startswith(_SQLITE):
-        create_whole(Path(settings.tracking_uri.removeprefix(_SQLITE)), _set_up_store)
+        artifacts = (settings.home.root / "mlartifacts").as_uri()
+        create_whole(
+            Path(settings.tracking_uri.removeprefix(_SQLITE)), lambda draft: _set_up_store(draft, f"{artifacts}/0")
+        )
 
 
-def _set_up_store(path: Path) -> None:
+def _set_up_store(path: Path, artifacts: str) -> None:
+    """Make MLflow's store ``path``, with the artifacts of its experiment Default, which we leave alone, in the home."""
+    copy_template(f"mlflow-{mlflow.__version__}", path, _migrate_store)
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", [artifacts])
+
+
+def _migrate_store(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Alembic's, about constraints without a name
         MlflowClient(f"{_SQLITE}{path}").search_experiments()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.databases import create_whole
+from flows.databases import copy_template, create_whole
 
 
 def set_up(path: Path) -> None:
@@ -64,3 +64,21 @@ def test_two_at_once_make_one(tmp_path):
         thread.join()
     assert len(calls) == 1
     assert read_steps(path) == [(1,)]
+
+
+def test_template_is_made_once_and_copied(tmp_path, monkeypatch):
+    monkeypatch.setenv("COHORTIUM_CACHE", str(tmp_path / "cache"))
+    calls = []
+    for number in range(2):
+        copy_template("kind-1", tmp_path / f"{number}.db", lambda path: (calls.append(path), set_up(path)))
+        assert read_steps(tmp_path / f"{number}.db") == [(1,)]
+    assert len(calls) == 1
+    copy_template("kind-2", tmp_path / "2.db", lambda path: (calls.append(path), set_up(path)))
+    assert len(calls) == 2
+
+
+def test_without_a_writable_cache_the_database_is_made_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    monkeypatch.setenv("COHORTIUM_CACHE", str(tmp_path / "cache"))
+    copy_template("kind-1", tmp_path / "x.db", set_up)
+    assert read_steps(tmp_path / "x.db") == [(1,)]
