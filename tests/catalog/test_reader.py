@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from catalog import commit_cohort, commit_report, open_catalog, resolve_home, verify_all, verify_shards, write_shard
+from catalog.codec import encode_array
 from catalog.tables import TABLES
 from catalog.views import VIEWS
 from synth.errors import CatalogError, DamagedShardError, ReadOnlyError
@@ -213,19 +214,23 @@ def test_damage_is_caught_when_an_image_is_read(built, maker):
     ids = [row[0] for row in built.sql("SELECT image_id FROM images WHERE shard_id = ?", [record.shard_id]).rows()]
     wanted = {image_id: built.image(image_id) for image_id in ids}
     generator = np.random.Generator(np.random.Philox(11))
-    caught = 0
-    for position in generator.integers(0, len(original), 120):
+    encoded = encode_array(wanted[ids[0]].pixels)
+    start = original.index(encoded)
+    inside = start + generator.integers(0, len(encoded), 20)  # every flip of these must be caught
+    messages = []
+    for position in [*inside, *generator.integers(0, len(original), 60)]:
         path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
         try:
             read = list(built.images(ids))
         except DamagedShardError as error:
-            named = record.shard_id in str(error) and str(path) in str(error)
-            caught += named
+            messages.append(str(error))
             continue
+        assert not start <= position < start + len(encoded)
         for image in read:  # the flip hit a part that pixels and masks do not depend on
             assert np.array_equal(image.pixels, wanted[image.image_id].pixels)
             assert np.array_equal(image.masks["tissue"], wanted[image.image_id].masks["tissue"])
-    assert caught > 10
+    assert len(messages) >= len(inside)
+    assert all(record.shard_id in message and str(path) in message for message in messages)
     path.write_bytes(maker(subjects=2).cohort_id.encode())
     with pytest.raises(DamagedShardError, match="cohortium verify"):
         built.preview(ids[0])
