@@ -83,7 +83,7 @@ def check_start(settings: Settings, port: int) -> None:
 def run_dashboard(settings: Settings, port: int) -> None:
     """Serve the dashboard until Ctrl-C or SIGTERM; raises CatalogError or RetryableError if it cannot start."""
     check_start(settings, port)
-    with _stop_on_term(), subprocess.Popen(dashboard_command(settings, port), stdout=subprocess.DEVNULL) as child:
+    with _stop_on_signals(), subprocess.Popen(dashboard_command(settings, port), stdout=subprocess.DEVNULL) as child:
         try:
             _wait_until_served(child, port)
             print(
@@ -120,14 +120,15 @@ def _stop_child(child: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _stop_on_term() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that the server never outlives the command."""
+def _stop_on_signals() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C, also where a shell starts its background jobs deaf to that."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -58,7 +58,10 @@ def test_dashboard_serves_and_ends_cleanly(shown, end):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=10) as answer:
             assert answer.status == 200
         process.send_signal(end)
-        out, err = process.communicate(timeout=20)
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 0, err
     assert not out
     assert "Traceback" not in err
