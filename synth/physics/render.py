@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, uint32, uint64
+from numba import njit
 from numpy.typing import NDArray
 
+from synth.philox import philox_block
 from synth.physics.grid import NODE_SPACING_MM, Grid
 from synth.physics.lesions import Lesions
 from synth.physics.template import Template
@@ -27,29 +28,10 @@ def _bspline_weights(t: float) -> tuple[float, float, float, float]:
     return s * s * s / 6, (3 * t * t * t - 6 * t * t + 4) / 6, (3 * s * s * s - 6 * s * s + 4) / 6, t * t * t / 6
 
 
-@njit(inline="always")
-def _philox(c0: int, c1: int, k0: int, k1: int) -> tuple[int, int, int, int]:
-    """Philox4x32-10 (Salmon et al. 2011) of the counter (c0, c1, 0, 0)."""
-    x0, x1, x2, x3 = uint32(c0), uint32(c1), uint32(0), uint32(0)
-    key0, key1 = uint32(k0), uint32(k1)
-    for _ in range(10):
-        p0 = uint64(x0) * uint64(0xD2511F53)
-        p1 = uint64(x2) * uint64(0xCD9E8D57)
-        x0, x1, x2, x3 = (
-            uint32(uint32(p1 >> uint64(32)) ^ x1 ^ key0),
-            uint32(p1),
-            uint32(uint32(p0 >> uint64(32)) ^ x3 ^ key1),
-            uint32(p0),
-        )
-        key0 = uint32(key0 + uint32(0x9E3779B9))
-        key1 = uint32(key1 + uint32(0xBB67AE85))
-    return x0, x1, x2, x3  # type: ignore[return-value]  # uint32, which mypy does not take for int
-
-
 @njit(cache=True, nogil=True)
 def philox_words(counter: int, k0: int, k1: int) -> tuple[int, int, int, int]:
     """Return the four words of one Philox4x32-10 block (for tests against numpy and the published vectors)."""
-    return _philox(counter & 0xFFFFFFFF, counter >> 32, k0, k1)
+    return philox_block(counter & 0xFFFFFFFF, counter >> 32, 0, 0, k0, k1)
 
 
 @njit(inline="always")
@@ -214,7 +196,7 @@ def _render_slab(  # type: ignore[no-untyped-def]
                 s0, s1, s2, s3 = signals[q, 0], signals[q, 1], signals[q, 2], signals[q, 3]
                 noise, gain = sigma[q], scale[q]
                 for pair in range((nz + 1) // 2):
-                    u0, u1, u2, u3 = _philox(row + pair, 0, keys[q, 0], keys[q, 1])
+                    u0, u1, u2, u3 = philox_block(row + pair, 0, 0, 0, keys[q, 0], keys[q, 1])
                     for half in range(2):
                         k = 2 * pair + half
                         if k < nz:
