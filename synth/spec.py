@@ -6,7 +6,9 @@ Unknown keys are refused with the nearest known one; impossible values are refus
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,19 +49,72 @@ class WhereSpec(_Part):
         return self
 
 
+def parse_band(text: str) -> tuple[float, float]:
+    """Return (youngest, oldest) of an age band such as "20-40", which holds ages from 20 to just below 40 years.
+
+    Raises ValueError, saying how to write it.
+    """
+    youngest, dash, oldest = text.partition("-")
+    try:
+        low, high = float(youngest), float(oldest)
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not dash or not 0 <= low < high < math.inf:
+        raise ValueError(f"age band '{text}' must be written 'youngest-oldest' in years, such as '20-40'")
+    return low, high
+
+
 class TargetsSpec(_Part):
     """Wanted shares of the cohort by category; what the shares of an attribute leave over keeps its natural mix."""
 
     sex: dict[str, Probability] | None = Field(None, description="wanted share by sex, e.g. {F = 0.5}")
     diagnosis: dict[str, Probability] | None = Field(None, description="wanted share by diagnosis")
+    age_years: dict[str, Probability] | None = Field(
+        None, description="wanted share by age at the first visit, in bands that do not overlap, e.g. {'20-40' = 0.5}"
+    )
 
     @model_validator(mode="after")
     def _check_sums(self) -> TargetsSpec:
-        for attribute in ("sex", "diagnosis"):
+        bands = sorted((parse_band(name), name) for name in self.age_years or ())
+        for (before, first), (after, second) in itertools.pairwise(bands):
+            if after[0] < before[1]:
+                raise ValueError(f"targets.age_years: the bands '{first}' and '{second}' overlap; let them only touch")
+        for attribute in ("sex", "diagnosis", "age_years"):
             shares = getattr(self, attribute)
             if shares is not None and sum(shares.values()) > 1 + 1e-9:
                 raise ValueError(f"targets.{attribute} sum to {sum(shares.values()):g}; shares must sum to 1 at most")
         return self
+
+
+class StratumSpec(_Part):
+    """The part of the cohort that a prevalence is a share of."""
+
+    sex: tuple[str, ...] | None = Field(None, description="sexes of the stratum")
+    age_years: tuple[float, float] | None = Field(
+        None, description="ages at the first visit, from the first to just below the second"
+    )
+
+    @model_validator(mode="after")
+    def _check_range(self) -> StratumSpec:
+        if self.age_years is not None and not self.age_years[0] < self.age_years[1]:
+            raise ValueError(f"age_years must be [youngest, oldest] with youngest < oldest, got {list(self.age_years)}")
+        return self
+
+
+class PrevalenceSpec(_Part):
+    """A conditional prevalence: ``share`` of the subjects in ``where`` have ``diagnosis``."""
+
+    diagnosis: str = Field(description="the diagnosis")
+    share: Probability = Field(description="share of the stratum that has it")
+    where: StratumSpec = Field(default_factory=StratumSpec, description="the stratum; without it, the whole cohort")
+
+    @property
+    def label(self) -> str:
+        """The prevalence in words, such as "multiple-sclerosis where sex F, age_years 20-40"."""
+        parts = [f"sex {'/'.join(self.where.sex)}"] if self.where.sex is not None else []
+        if self.where.age_years is not None:
+            parts.append(f"age_years {self.where.age_years[0]:g}-{self.where.age_years[1]:g}")
+        return f"{self.diagnosis} where {', '.join(parts)}" if parts else self.diagnosis
 
 
 class PopulationSpec(_Part):
@@ -68,6 +123,15 @@ class PopulationSpec(_Part):
     source: str = Field("adult-brain", description="name of the population model")
     where: WhereSpec = Field(default_factory=WhereSpec, description="restriction of the population")
     targets: TargetsSpec = Field(default_factory=TargetsSpec, description="wanted shares by category")
+    prevalence: tuple[PrevalenceSpec, ...] = Field((), description="wanted shares of a diagnosis within strata")
+
+    @model_validator(mode="after")
+    def _check_prevalence(self) -> PopulationSpec:
+        labels = [wanted.label for wanted in self.prevalence]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"prevalence: '{label}' is given {labels.count(label)} times; give it once")
+        return self
 
 
 class VisitsSpec(_Part):
@@ -142,12 +206,23 @@ class CohortSpec(_Part):
     @property
     def content_hash(self) -> str:
         """SHA-256 of everything that was asked for, except the schedule and the description."""
-        return _hash_json(self.model_dump(mode="json", exclude={"schedule", "description"}))
+        return _hash_json(_dump_asked(self, {"schedule", "description"}))
 
     @property
     def images_hash(self) -> str:
         """SHA-256 of what decides the images; recipes that differ only in gates share their images."""
-        return _hash_json(self.model_dump(mode="json", exclude={"schedule", "description", "gates"}))
+        return _hash_json(_dump_asked(self, {"schedule", "description", "gates"}))
+
+
+def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
+    """Return the spec as JSON values; keys younger than stored cohorts are left out unless used, which keeps hashes."""
+    asked = spec.model_dump(mode="json", exclude=exclude)
+    population = asked["population"]
+    if not population["prevalence"]:
+        del population["prevalence"]
+    if population["targets"]["age_years"] is None:
+        del population["targets"]["age_years"]
+    return asked
 
 
 def _hash_json(value: Any) -> str:
@@ -199,6 +274,8 @@ def _explain_problems(error: ValidationError) -> list[str]:
 def _known_keys(location: list[str]) -> set[str]:
     model: type[BaseModel] = CohortSpec
     for part in location:
+        if part.isdecimal():
+            continue  # a place in a list
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]

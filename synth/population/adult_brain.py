@@ -5,10 +5,12 @@ Every subject is drawn from its own named streams, so any slice of the cohort is
 
 from __future__ import annotations
 
+import numpy as np
+
 from synth.errors import PopulationError
 from synth.nouns import Sex, Subject, Visit
 from synth.population.prevalence import DIAGNOSES, SEXES, SOURCES
-from synth.population.recipe import STRATA, assign_strata, follow_up_count, make_plan
+from synth.population.recipe import assign_cells, follow_up_count, make_plan
 from synth.population.recipe_checks import JITTER, check_recipe
 from synth.population.scanners import IDC_VERSION, CleaningReport, Scanner, draw_scanner, load_scanner_mix, restrict_mix
 from synth.population.volumes import draw_volumes
@@ -20,7 +22,7 @@ class AdultBrain:
     """Age, sex and diagnosis from the literature; anatomy from the literature; scanners from a real index."""
 
     name = "adult-brain"
-    version = f"2+idc{IDC_VERSION}"
+    version = f"3+idc{IDC_VERSION}"
 
     def check(self, spec: CohortSpec) -> None:
         """Raise PopulationError, saying what to change, if this population cannot deliver ``spec``."""
@@ -42,26 +44,35 @@ class AdultBrain:
         plan = make_plan(spec)
         where, visits = spec.population.where, spec.imaging.visits
         mix = restrict_mix(where.manufacturer, where.field_strength_t)
-        strata, ages, followed = assign_strata(plan, spec, start, stop)
+        cells, ages, followed = assign_cells(plan, spec, start, stop)
         subjects = []
-        for offset, stratum in enumerate(strata.tolist()):
-            sex, diagnosis = STRATA[stratum]
+        for offset, cell in enumerate(cells.tolist()):
+            sex, diagnosis = plan.stratum_of(cell)
             index = start + offset
             scanner = draw_scanner(mix, stream(spec.seed, index, COHORT_LEVEL, "population/scanner"))
             years = draw_visit_years(spec.seed, index, visits.count if followed[offset] else 1, visits.interval_years)
-            weight = float(plan.design_weight[stratum])
+            weight = float(plan.design_weight[cell])
             subjects.append(
                 build_subject(spec.seed, cohort_id, index, sex, diagnosis, float(ages[offset]), weight, years, scanner)
             )
         return subjects
 
     def expected_shares(self, spec: CohortSpec) -> dict[str, dict[str, float]]:
-        """Return attribute -> category -> wanted share of the cohort (natural mix where there is no target)."""
-        table = make_plan(spec).raked.reshape(len(SEXES), len(DIAGNOSES))
-        return {
-            "sex": dict(zip(SEXES, table.sum(axis=1).tolist(), strict=True)),
-            "diagnosis": dict(zip(DIAGNOSES, table.sum(axis=0).tolist(), strict=True)),
+        """Return attribute -> category -> wanted share of the cohort (natural mix where there is no target).
+
+        ``age_years`` has the age bands that are asked for, ``prevalence`` the conditional prevalences by their label.
+        """
+        plan, population = make_plan(spec), spec.population
+        codes = {"sex": SEXES, "diagnosis": DIAGNOSES}
+        shares: dict[str, dict[str, float]] = {
+            attribute: dict(zip(names, np.bincount(plan.cells.codes[attribute], plan.wanted).tolist(), strict=True))
+            for attribute, names in codes.items()
         }
+        if population.targets.age_years:
+            shares["age_years"] = dict(population.targets.age_years)
+        if population.prevalence:
+            shares["prevalence"] = {wanted.label: wanted.share for wanted in population.prevalence}
+        return shares
 
     def describe_sources(self) -> tuple[str, ...]:
         """Return one sentence per source of the model."""

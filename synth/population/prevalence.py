@@ -20,9 +20,11 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.nouns import Sex
+
 AGE_MIN_YEARS = 18
 AGE_MAX_YEARS = 95
-SEXES = ("F", "M")
+SEXES: tuple[Sex, ...] = ("F", "M")
 DIAGNOSES = ("none", "multiple-sclerosis", "alzheimer-disease")
 AGES_YEARS: NDArray[np.int64] = np.arange(AGE_MIN_YEARS, AGE_MAX_YEARS)  # the cell of age a holds ages a <= age < a + 1
 
@@ -55,7 +57,7 @@ AD_PROBABILITY = (0.0001, 0.0003, 0.0007, 0.002, 0.019, 0.052, 0.087, 0.128, 0.2
 AD_SEX_FACTOR = {"F": 1.09, "M": 0.89}  # gives 12 % of women and 9 % of men from 65
 
 
-def residents_by_age(sex: str) -> Floats:
+def residents_by_age(sex: Sex) -> Floats:
     """Return millions of residents of ``sex`` in each whole year of age, shape (77,)."""
     column = SEXES.index(sex)
     starts = [*RESIDENTS_MILLIONS, AGE_MAX_YEARS]
@@ -66,7 +68,7 @@ def residents_by_age(sex: str) -> Floats:
     return np.concatenate(bands)
 
 
-def ms_prevalence(sex: str) -> Floats:
+def ms_prevalence(sex: Sex) -> Floats:
     """Return the probability of multiple sclerosis in each whole year of age, shape (77,)."""
     shape = np.interp(AGES_YEARS + 0.5, MS_AGE_YEARS, MS_RELATIVE)
     residents = residents_by_age(sex)
@@ -74,7 +76,7 @@ def ms_prevalence(sex: str) -> Floats:
     return np.asarray(shape * scale, dtype=np.float64)
 
 
-def ad_prevalence(sex: str) -> Floats:
+def ad_prevalence(sex: Sex) -> Floats:
     """Return the probability of Alzheimer's dementia in each whole year of age, shape (77,); 0 below 40."""
     middle = AGES_YEARS + 0.5
     curve = np.exp(np.interp(middle, AD_AGE_YEARS, np.log(AD_PROBABILITY)))

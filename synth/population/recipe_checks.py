@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
 from synth.errors import PopulationError, suggest_nearest
 from synth.population.prevalence import AGE_MAX_YEARS, AGE_MIN_YEARS, DIAGNOSES, SEXES
-from synth.population.recipe import STRATA, Plan, follow_up_count, make_plan, restrict_table
+from synth.population.recipe import STRATA, Plan, follow_up_count, make_plan
 from synth.population.scanners import FIELD_STRENGTHS_T, load_scanner_mix, restrict_mix
 from synth.population.volumes import draw_volumes
 from synth.seeds import COHORT_LEVEL, stream
-from synth.spec import CohortSpec
+from synth.spec import CohortSpec, parse_band
 
 OLDEST_FOLLOW_UP_YEARS = 105.0
 JITTER = 0.1  # visits fall up to 10 % early or late
@@ -56,15 +58,25 @@ def _check_names(spec: CohortSpec) -> None:
     _refuse_unknown("population.where.diagnosis", where.diagnosis or (), DIAGNOSES)
     _refuse_unknown("population.targets.sex", targets.sex or (), SEXES)
     _refuse_unknown("population.targets.diagnosis", targets.diagnosis or (), DIAGNOSES)
+    for wanted in spec.population.prevalence:
+        _refuse_unknown("population.prevalence.diagnosis", (wanted.diagnosis,), DIAGNOSES)
+        _refuse_unknown("population.prevalence.where.sex", wanted.where.sex or (), SEXES)
+
+
+def _refuse_unmodelled(field: str, low: float, high: float) -> None:
+    if low < AGE_MIN_YEARS or high > AGE_MAX_YEARS:
+        raise PopulationError(
+            f"{field}: [{low:g}, {high:g}] is outside the modelled ages; use {AGE_MIN_YEARS} to {AGE_MAX_YEARS} years."
+        )
 
 
 def _check_ages(spec: CohortSpec) -> None:
     low, high = spec.population.where.age_years or (AGE_MIN_YEARS, AGE_MAX_YEARS)
-    if low < AGE_MIN_YEARS or high > AGE_MAX_YEARS:
-        raise PopulationError(
-            f"population.where.age_years: [{low:g}, {high:g}] is outside the modelled ages; "
-            f"use {AGE_MIN_YEARS} to {AGE_MAX_YEARS} years."
-        )
+    _refuse_unmodelled("population.where.age_years", low, high)
+    for band in spec.population.targets.age_years or ():
+        _refuse_unmodelled("population.targets.age_years", *parse_band(band))
+    for wanted in spec.population.prevalence:
+        _refuse_unmodelled("population.prevalence.where.age_years", *(wanted.where.age_years or (low, high)))
     visits = spec.imaging.visits
     last = high + (visits.count - 1) * visits.interval_years * (1 + JITTER)
     if follow_up_count(spec) and last > OLDEST_FOLLOW_UP_YEARS:
@@ -88,29 +100,18 @@ def _check_scanners(spec: CohortSpec) -> None:
     restrict_mix(where.manufacturer, where.field_strength_t)
 
 
-def _check_targets(spec: CohortSpec) -> None:
-    source = restrict_table(spec)[0].sum(axis=2)
-    for axis, (attribute, categories) in enumerate((("sex", SEXES), ("diagnosis", DIAGNOSES))):
-        natural = source.sum(axis=1 - axis)
-        for category, share in (getattr(spec.population.targets, attribute) or {}).items():
-            if share > 0 and natural[categories.index(category)] <= 0:
-                raise PopulationError(
-                    f"population.targets.{attribute}: a share of {share:g} is asked of '{category}', but "
-                    "population.where leaves nobody with it. Drop the target or widen population.where."
-                )
-
-
 def _check_counts(spec: CohortSpec) -> None:
     plan = make_plan(spec)
-    table = plan.counts.reshape(len(SEXES), len(DIAGNOSES))
-    for axis, (attribute, categories) in enumerate((("sex", SEXES), ("diagnosis", DIAGNOSES))):
-        counts = table.sum(axis=1 - axis)
-        for category, share in (getattr(spec.population.targets, attribute) or {}).items():
-            if share > 0 and counts[categories.index(category)] == 0:
-                raise PopulationError(
-                    f"population.targets.{attribute}.{category}: a share of {share:g} of {spec.subjects} subjects is "
-                    f"no subject. Ask for a larger share or for at least {math.ceil(1 / share)} subjects."
-                )
+    for target in plan.targets:
+        if target.share > 0 and plan.counts[target.stratum & target.inside].sum() == 0:
+            part = float(plan.wanted[target.stratum & target.inside].sum())
+            of = f"{spec.subjects} subjects"
+            if target.within is not None:
+                of = f"the {plan.counts[target.within].sum()} subjects in its stratum"
+            raise PopulationError(
+                f"population.{target.label}: a share of {target.share:g} of {of} is no subject. "
+                f"Ask for a larger share or for at least {math.ceil(1 / part - 1e-9)} subjects."
+            )
     visits = spec.imaging.visits
     if visits.count > 1 and visits.share > 0 and follow_up_count(spec) == 0:
         raise PopulationError(
@@ -124,9 +125,10 @@ def _probe_volumes(spec: CohortSpec, plan: Plan) -> None:
     """Draw a few of the hardest subjects (oldest, longest follow-up), so that a cohort does not fail half-way."""
     visits = spec.imaging.visits
     years = (visits.count - 1) * visits.interval_years * (1 + JITTER) if follow_up_count(spec) else 0.0
-    oldest = float(plan.age_edges_years[-1])
-    for (sex, diagnosis), count in zip(STRATA, plan.counts, strict=True):
-        for probe in range(PROBES if count else 0):
+    for sex, diagnosis in STRATA:
+        drawn = [cell for cell in np.flatnonzero(plan.counts).tolist() if plan.stratum_of(cell) == (sex, diagnosis)]
+        oldest = max((plan.band_of(cell)[1] for cell in drawn), default=0.0)
+        for probe in range(PROBES if drawn else 0):
             rng = stream(spec.seed, COHORT_LEVEL, probe, f"population/probe/{sex}/{diagnosis}")
             draw_volumes(rng, sex, diagnosis, (oldest, oldest + years) if years else (oldest,), PROBE_DRAWS)
 
@@ -135,6 +137,5 @@ CHECKS: tuple[Callable[[CohortSpec], None], ...] = (
     _check_names,
     _check_ages,
     _check_scanners,
-    _check_targets,
     _check_counts,
 )

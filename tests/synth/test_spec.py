@@ -32,6 +32,12 @@ visits = {count = 2, interval_years = 1.5, share = 0.5}
 adherence_min = 0.9
 adherence = {snr = 0.8}
 """
+PREVALENCE = """
+[[population.prevalence]]
+diagnosis = "multiple-sclerosis"
+share = 0.12
+where = { sex = ["F"], age_years = [20, 40] }
+"""
 
 
 def refusal(text: str) -> str:
@@ -65,6 +71,14 @@ def with_line(line: str) -> str:
         (
             '[schedule]\ncron = "0 3 * * 1"\ntime_zone = "UTC"',
             "schedule.time_zone: unknown key. Did you mean 'timezone'?",
+        ),
+        (
+            "[[population.prevalence]]\ndiagnosis = 'x'\nshar = 0.1",
+            "population.prevalence.0.shar: unknown key. Did you mean 'share'?",
+        ),
+        (
+            "[[population.prevalence]]\nwhere = {age = [1, 2]}",
+            "population.prevalence.0.where.age: unknown key. Did you mean 'age_years'?",
         ),
         ("[populatoin]", "populatoin: unknown key. Did you mean 'population'?"),
     ],
@@ -113,6 +127,20 @@ def test_subjects_must_be_a_whole_number(value: str) -> None:
         ("[population.targets]\nsex = {F = 0.7, M = 0.5}", "targets.sex sum to 1.2; shares must sum to 1 at most"),
         ("[population.targets]\ndiagnosis = {none = 1.5}", "less than or equal to 1 (given: 1.5)"),
         ("[population.targets]\nsex = {F = nan}", "finite number"),
+        ("[population.targets]\nage_years = {young = 0.5}", "'young' must be written 'youngest-oldest' in years"),
+        ("[population.targets]\nage_years = {'40-20' = 0.5}", "age band '40-20' must be written"),
+        (
+            "[population.targets]\nage_years = {'20-40' = 0.5, '30-50' = 0.1}",
+            "the bands '20-40' and '30-50' overlap; let them only touch",
+        ),
+        ("[population.targets]\nage_years = {'20-40' = 0.5, '40-60' = 0.6}", "targets.age_years sum to 1.1"),
+        ("[population]\nprevalence = [{diagnosis = 'x', share = 2}]", "less than or equal to 1 (given: 2)"),
+        ("[population]\nprevalence = [{diagnosis = 'x'}]", "population.prevalence.0.share: required, but not given."),
+        (
+            "[population]\nprevalence = [{diagnosis = 'x', share = 0.1, where = {age_years = [3, 2]}}]",
+            "youngest < oldest, got [3.0, 2.0]",
+        ),
+        ("[population]" + "\n[[population.prevalence]]\ndiagnosis = 'x'\nshare = 0.1" * 2, "'x' is given 2 times"),
         ("[population.where]\nage_years = [60, 20]", "youngest < oldest, got [60.0, 20.0]"),
         ("[population.where]\nage_years = [60]", "population.where.age_years"),
         ("[imaging]\nsnr = [60, 20]", "lowest <= highest <= 1000, got [60.0, 20.0]"),
@@ -214,6 +242,11 @@ CHANGES: dict[str, Any] = {
     "population.where.field_strength_t": (3.0,),
     "population.targets.sex": {"F": 0.5},
     "population.targets.diagnosis": {"multiple-sclerosis": 0.26},
+    "population.targets.age_years": {"20-40": 0.5},
+    "population.prevalence.diagnosis": "alzheimer-disease",
+    "population.prevalence.share": 0.2,
+    "population.prevalence.where.sex": ("M",),
+    "population.prevalence.where.age_years": (20.0, 41.0),
     "imaging.engine": "other",
     "imaging.contrasts": ("FLAIR", "T1w"),
     "imaging.resolution_mm": 1.0,
@@ -243,12 +276,12 @@ def test_the_list_of_changes_covers_every_field() -> None:
 
 @pytest.mark.parametrize("field", sorted(CHANGES))
 def test_the_hash_changes_with_every_field(field: str) -> None:
-    spec = parse_spec(PINNED)
+    spec = parse_spec(PINNED + PREVALENCE if "prevalence" in field else PINNED)
     data = spec.model_dump()
     *parents, last = field.split(".")
     place = data
     for parent in parents:
-        place = place[parent]
+        place = place[parent][0] if parent == "prevalence" else place[parent]
     assert place[last] != CHANGES[field]
     place[last] = CHANGES[field]
     changed = CohortSpec.model_validate(data)
@@ -289,7 +322,22 @@ specs = st.builds(
             "where": st.fixed_dictionaries(
                 {"age_years": ages | st.none(), "sex": word_lists, "manufacturer": word_lists}
             ),
-            "targets": st.fixed_dictionaries({"sex": st.dictionaries(words, shares, max_size=2) | st.none()}),
+            "targets": st.fixed_dictionaries(
+                {
+                    "sex": st.dictionaries(words, shares, max_size=2) | st.none(),
+                    "age_years": st.fixed_dictionaries({"20-40": shares}) | st.none(),
+                }
+            ),
+            "prevalence": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "diagnosis": words,
+                        "share": shares,
+                        "where": st.fixed_dictionaries({"sex": word_lists, "age_years": ages | st.none()}),
+                    }
+                ),
+                max_size=1,
+            ),
         }
     ),
     imaging=st.fixed_dictionaries(
