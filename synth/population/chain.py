@@ -224,10 +224,10 @@ def pack_model(model: ChainModel) -> Packed:
     intervals: list[NDArray[np.float64]] = []
     starts: dict[tuple[str, str], int] = {}
     for kind, codings in (("", model.codings.columns), ("delta", model.codings.deltas)):
-        for name, coding in codings.items():
-            if coding.column.is_number:
+        for name, number in codings.items():
+            if number.column.is_number:
                 starts[kind, name] = sum(map(len, intervals))
-                intervals.append(np.stack([coding.low, coding.high], axis=1))
+                intervals.append(np.stack([number.low, number.high], axis=1))
     if model.codings.visits is not None:
         starts["", VISITS] = sum(map(len, intervals))
         intervals.append(np.stack([model.codings.visits.low, model.codings.visits.high], axis=1))

@@ -50,7 +50,12 @@ class IndependentFamily:
 
 
 def _grow_stump(
-    features: Codes, slots: NDArray[np.int16], ordered: NDArray[np.bool_], target: Codes, size: int, target_ordered: bool
+    features: Codes,
+    slots: NDArray[np.int16],
+    ordered: NDArray[np.bool_],
+    target: Codes,
+    size: int,
+    target_ordered: bool,
 ) -> Tree:
     return make_stump(np.bincount(target, minlength=size).astype(np.float64))
 

@@ -11,7 +11,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from synth.errors import PopulationError
-from synth.population.chain import MAX_VISITS, SHARES, VISITS, ChainModel, Codings, Layout, Node, name_label, name_missing_set, plan_layout
+from synth.population.chain import (
+    MAX_VISITS,
+    SHARES,
+    VISITS,
+    ChainModel,
+    Codings,
+    Layout,
+    Node,
+    name_label,
+    name_missing_set,
+    plan_layout,
+)
 from synth.population.encoding import Codes, Coding, encode_set, fit_coding, fit_codings
 from synth.population.records import Records
 from synth.population.schema import PATIENT, VISIT, Column
@@ -66,7 +77,9 @@ def encode_records(records: Records) -> Rows:
     deltas = {name: _fit_delta(name, columns[name], first) for name in clocks}
     seen = np.bincount(people)
     if seen.max() > MAX_VISITS:
-        raise PopulationError(f"a patient has {seen.max()} visits, more than {MAX_VISITS}; is the patient column right?")
+        raise PopulationError(
+            f"a patient has {seen.max()} visits, more than {MAX_VISITS}; is the patient column right?"
+        )
     visits = fit_coding(Column(VISITS, "integer"), pa.array(seen)) if schema.repeated else None
     order = {name: np.argsort(-b.sum(axis=0), kind="stable").tolist() for name, b in bits.items()}
     layout = plan_layout(schema, clocks, order)

@@ -1,5 +1,6 @@
-"""The kernel that draws subjects: every random word is Philox of (subject, visit, attempt, node), so any slice of any
-population is drawn without the rest, and a twin meets the same words.
+"""The kernel that draws subjects, any slice of them without the rest.
+
+Every random word is Philox of (subject, visit, attempt, node), so a twin meets the same words as its original.
 
 A subject that must lie in a cell (see sampler) is drawn by rejection: constrained nodes are drawn within the cell, and
 the attempt is kept with the probability that they would have been, over the largest one possible. That is exact.
@@ -24,10 +25,8 @@ def _find_leaf(state, root, feature, code, equal, left, right):  # type: ignore[
     place = root
     while feature[place] >= 0:
         value = state[feature[place]]
-        if (value == code[place]) if equal[place] else (value <= code[place]):
-            place = left[place]
-        else:
-            place = right[place]
+        goes_left = value == code[place] if equal[place] else value <= code[place]
+        place = left[place] if goes_left else right[place]
     return place
 
 
@@ -121,7 +120,7 @@ def draw_first(  # type: ignore[no-untyped-def]
                 if twins and forced[i, n] >= 0:
                     k = forced[i, n]
                 if role == VISITS:
-                    first, codes = nodes[n, 6], nodes[n, 7]
+                    first = nodes[n, 6]
                     span = _value_in(max(intervals[first + k, 0], lo), min(intervals[first + k, 1], hi), True, v)
                     visits[i] = np.int32(span)
                 elif role == PLAIN and nodes[n, 6] >= 0 and k < nodes[n, 7]:

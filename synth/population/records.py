@@ -91,8 +91,7 @@ def prepare_records(
         columns = {name: column.take(pa.array(keep)) for name, column in columns.items()}
     people = _number_patients(table, patient, keep)
     placed = np.lexsort((_order_values(table, order, keep), people))
-    people = people[placed]
-    _, people = np.unique(people, return_inverse=True)
+    people = np.unique(people[placed], return_inverse=True)[1]
     if len(people) == 0 or int(people[-1]) + 1 < MIN_PATIENTS:
         count = int(people[-1]) + 1 if len(people) else 0
         raise PopulationError(
@@ -270,7 +269,8 @@ class _Cleaner:
                 f"(rules.{name}.spellings) or leave it out (ignore '{name}')."
             )
         offsets = np.searchsorted([p for p, _ in pairs], np.arange(len(lists) + 1)).astype(np.int32)
-        made = pa.ListArray.from_arrays(pa.array(offsets), pa.array([label for _, label in pairs], pa.string()))
+        labels_flat: Arrow = pa.array([label for _, label in pairs], pa.string())
+        made: Arrow = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), labels_flat)
         missing = lists.is_null()
         return pc.if_else(missing, pa.scalar(None, made.type), made) if lists.null_count else made
 

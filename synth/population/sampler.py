@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ BATCH = 1 << 16
 MOST_ATTEMPTS = 2_000_000
 MAX_SUBJECTS = 1 << 48
 Indices = NDArray[np.int64]
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Drawn:
     states: NDArray[np.uint8]
     values: NDArray[np.float64]
     attempts: Indices
+    visits: NDArray[np.int32]  # of each subject
 
 
 def no_limits(model: ChainModel) -> Limits:
@@ -67,6 +69,7 @@ def draw_codes(
     later: bool = True,
     twins: tuple[NDArray[np.int64], Indices] | None = None,
     most_attempts: int = MOST_ATTEMPTS,
+    stage: str = "population/subjects",
 ) -> Drawn:
     """Return the subjects with these indices, all visits or (``later`` false) the first.
 
@@ -76,7 +79,7 @@ def draw_codes(
     """
     packed, layout = model.packed, model.layout
     count = len(subjects)
-    key0, key1 = key_words(stream_key(seed, COHORT_LEVEL, COHORT_LEVEL, "population/subjects"))
+    key0, key1 = key_words(stream_key(seed, COHORT_LEVEL, COHORT_LEVEL, stage))
     numbers = sum(column.is_number for column in model.schema.columns)
     states = np.zeros((count, len(layout.slots)), dtype=np.uint8)
     values = np.zeros((count, numbers))
@@ -86,9 +89,7 @@ def draw_codes(
     wanted = np.zeros((count, 1), dtype=np.int64) if levels is None else np.ascontiguousarray(levels, dtype=np.int64)
     chosen = limits or no_limits(model)
     arrays = (subjects.astype(np.int64), key0, key1, tuple(packed))
-    failed = draw_first(
-        *arrays, chosen.arrays(), wanted, forced, attempts, most_attempts, states, values, visits
-    )
+    failed = draw_first(*arrays, chosen.arrays(), wanted, forced, attempts, most_attempts, states, values, visits)
     if failed >= 0:
         raise PopulationError(
             f"subject {subjects[failed]} was not found in {most_attempts} draws: what is asked of it hardly occurs in "
@@ -96,12 +97,12 @@ def draw_codes(
         )
     starts = np.concatenate([[0], np.cumsum(visits, dtype=np.int64)])
     if not model.schema.repeated or not later:
-        return Drawn(subjects, np.arange(count + 1), states, values, attempts)
+        return Drawn(subjects, np.arange(count + 1), states, values, attempts, visits)
     all_states = np.zeros((int(starts[-1]), states.shape[1]), dtype=np.uint8)
     all_values = np.zeros((int(starts[-1]), numbers))
     all_states[starts[:-1]], all_values[starts[:-1]] = states, values
     draw_later(*arrays, model.clock_nodes, layout.slot("place"), starts, all_states, all_values)
-    return Drawn(subjects, starts, all_states, all_values, attempts)
+    return Drawn(subjects, starts, all_states, all_values, attempts, visits)
 
 
 def decode(model: ChainModel, drawn: Drawn) -> dict[str, Any]:
@@ -162,12 +163,12 @@ def _list_labels(states, slots):  # type: ignore[no-untyped-def]
 
 
 def stream_in_order(
-    make: Callable[[int, int], pa.Table], start: int, stop: int, batch: int = BATCH, threads: int | None = None
-) -> Iterator[pa.Table]:
+    make: Callable[[int, int], Made], start: int, stop: int, batch: int = BATCH, threads: int | None = None
+) -> Iterator[Made]:
     """Yield ``make(first, stop)`` of consecutive slices, in order, with a few made ahead on ``threads`` threads."""
     workers = threads or max(1, min(os.cpu_count() or 1, 16))
     with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[pa.Table]] = []
+        waiting: list[Future[Made]] = []
         for first in range(start, stop, batch):
             waiting.append(pool.submit(make, first, min(first + batch, stop)))
             if len(waiting) > workers:

@@ -89,10 +89,8 @@ def _group_codes(counts: NDArray[np.float64], ordered: bool) -> NDArray[np.int64
     return np.minimum(rank, GROUPS - 1)
 
 
-def _shrink(
-    table: NDArray[np.float64], parent: NDArray[np.int32], group: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return each node's distribution, drawn towards that of the node above: groups a little, codes within them more."""
+def _shrink(table: NDArray[np.float64], parent: NDArray[np.int32], group: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return each node's distribution, drawn towards the node above: groups a little, codes in them more."""
     groups = int(group.max()) + 1
     among = np.zeros((len(table), groups))
     within = np.zeros_like(table)
@@ -203,5 +201,11 @@ def _grow(features, sizes, ordered, target, group, size, min_leaf, max_nodes, st
             nodes += 2
         node += 1
     return (
-        feature[:nodes], threshold[:nodes], equal[:nodes], left[:nodes], right[:nodes], parent[:nodes], table[:nodes]
+        feature[:nodes],
+        threshold[:nodes],
+        equal[:nodes],
+        left[:nodes],
+        right[:nodes],
+        parent[:nodes],
+        table[:nodes],
     )
