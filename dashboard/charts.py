@@ -29,7 +29,7 @@ def _style(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
     )  # fmt: skip
 
 
-def draw_mix(mix: pd.DataFrame, title: str) -> alt.TopLevelMixin:
+def draw_mix(mix: pd.DataFrame, title: str, axis_title: str = "Share of subjects (%)") -> alt.TopLevelMixin:
     """Return grouped bars of the shares of subjects by category.
 
     ``mix`` has one row per category and series: category, series (a key of MIX_SERIES), share (0 to 1) and subjects.
@@ -38,7 +38,7 @@ def draw_mix(mix: pd.DataFrame, title: str) -> alt.TopLevelMixin:
     categories = list(dict.fromkeys(mix["category"]))
     base = alt.Chart(mix.assign(percent=100 * mix["share"])).encode(
         y=alt.Y(
-            "category:N", sort=categories, title=None, axis=alt.Axis(labelLimit=170, labelFontSize=12, ticks=False)
+            "category:N", sort=categories, title=None, axis=alt.Axis(labelLimit=300, labelFontSize=12, ticks=False)
         ),
         yOffset=alt.YOffset("series:N", sort=series),
         tooltip=[
@@ -51,7 +51,7 @@ def draw_mix(mix: pd.DataFrame, title: str) -> alt.TopLevelMixin:
     top = min(max(10.0, 118 * float(mix["share"].max())), 112.0)
     axis = alt.X(
         "percent:Q",
-        title="Share of subjects (%)",
+        title=axis_title,
         scale=alt.Scale(domain=[0, top], nice=False),
         axis=alt.Axis(tickCount=5),
     )

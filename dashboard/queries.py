@@ -6,7 +6,7 @@ pairs every subject with every scan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SUBJECTS_PER_PAGE = 100
@@ -27,6 +27,26 @@ MIX = """
     FROM subjects WHERE cohort_id = ? GROUP BY "{attribute}" ORDER BY "{attribute}"
 """
 MIX_ATTRIBUTES = ("sex", "diagnosis", "age_decade")
+BAND_MIX = """
+    SELECT category, count(*) AS subjects, count(*) / sum(count(*)) OVER () AS drawn,
+           sum(design_weight) / sum(sum(design_weight)) OVER () AS weighted
+    FROM (SELECT age_years, design_weight, CASE {bands} ELSE '{other}' END AS category
+          FROM subjects WHERE cohort_id = ?)
+    GROUP BY category ORDER BY min(age_years)
+"""
+OTHER_AGES = "other"
+PREVALENCE = """
+    SELECT count(*) AS stratum, count(*) FILTER (diagnosis = $2) AS subjects,
+           count(*) FILTER (diagnosis = $2) / count(*) AS drawn,
+           coalesce(sum(design_weight) FILTER (diagnosis = $2), 0) / sum(design_weight) AS weighted
+    FROM subjects
+    WHERE cohort_id = $1 AND (len($3) = 0 OR list_contains($3, sex)) AND age_years >= $4 AND age_years < $5
+    HAVING sum(design_weight) > 0
+"""
+EFFECTIVE_SIZE = """
+    SELECT sum(design_weight) * sum(design_weight) / sum(design_weight * design_weight) AS effective
+    FROM subjects WHERE cohort_id = ? HAVING sum(design_weight) > 0
+"""
 SUBJECTS = f"""
     SELECT subject_index, subject_id, age_years, sex, diagnosis, visits, intracranial_ml, manufacturer,
            manufacturer_model, field_strength_t, design_weight
@@ -95,6 +115,14 @@ def mix_of(attribute: str) -> str:
     if attribute not in MIX_ATTRIBUTES:
         raise ValueError(f"attribute '{attribute}' is not one of {', '.join(MIX_ATTRIBUTES)}")
     return MIX.format(attribute=attribute)
+
+
+def mix_of_bands(bands: Sequence[tuple[float, float]]) -> str:
+    """Return the query for the mix of subjects by age bands, named like "20-40", the rest being OTHER_AGES."""
+    whens = " ".join(
+        f"WHEN age_years >= {low!r} AND age_years < {high!r} THEN '{low:g}-{high:g}'" for low, high in bands
+    )
+    return BAND_MIX.format(bands=whens, other=OTHER_AGES)
 
 
 def find_images(cohort_id: str, subject_id: str | None, filters: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:

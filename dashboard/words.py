@@ -76,10 +76,14 @@ def name_gate(gate: str) -> str:
     if family == "images_complete":
         return "All images exist"
     if family == "population":
-        return f"Mix by {subject.replace('_', ' ')}"
+        return f"Mix by {_name_mix(subject)}" if subject != "prevalence" else "Prevalence within strata"
     if family == "adherence":
         return f"{name_measurement(subject)} as requested"
     return _capitalise(gate.replace("_", " ").replace(".", ": "))
+
+
+def _name_mix(attribute: str) -> str:
+    return "age band" if attribute == "age_years" else attribute.replace("_", " ")
 
 
 def explain_gate(gate: Mapping[str, Any], named: bool = True) -> str:
@@ -90,7 +94,9 @@ def explain_gate(gate: Mapping[str, Any], named: bool = True) -> str:
         return "Every planned image exists." if passed else f"Only {share(value)} of the planned images exist."
     if family == "population":
         ending = f"{share(threshold)} is allowed." if passed else f"only {share(threshold)} is allowed."
-        return f"The mix by {subject.replace('_', ' ')} is off by {share(value)} of the subjects; {ending}"
+        if subject == "prevalence":
+            return f"A prevalence is off by {share(value)} of the subjects in its stratum; {ending}"
+        return f"The mix by {_name_mix(subject)} is off by {share(value)} of the subjects; {ending}"
     if family == "adherence":
         sentence = (
             f"{'' if passed else 'only '}{share(value)} of the images show what was requested; {share(threshold)} must."

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from catalog import Catalog
 from synth.evaluation.gates import Adherence, CohortCounts, evaluate_cohort
 from synth.nouns import Report
 from synth.plan import CohortPlan
 from synth.population import find_population
+from synth.population.conditioning import effective_sample_size
+from synth.spec import PrevalenceSpec, parse_band
 
 _ADHERENCE = """
     SELECT name, count(*) AS images, count(*) FILTER ("within") AS "inside",
@@ -25,13 +31,20 @@ def evaluate_build(catalog: Catalog, plan: CohortPlan) -> Report:
         for row in rows
     }
     wanted = find_population(plan.spec.population.source).expected_shares(plan.spec)
+    strata = {asked.label: _count_stratum(catalog, plan.cohort_id, asked) for asked in plan.spec.population.prevalence}
+    columns = [attribute for attribute in wanted if attribute != "prevalence"]
+    drawn = {name: _drawn_shares(catalog, plan.cohort_id, name, tuple(wanted[name])) for name in columns}
+    if strata:
+        drawn["prevalence"] = {label: ill / max(1, people) for label, (people, ill) in strata.items()}
     counts = CohortCounts(
         images_planned=plan.images,
         images_present=_count_images(catalog, plan.cohort_id),
         subjects=plan.spec.subjects,
         wanted_shares=wanted,
-        drawn_shares={attribute: _drawn_shares(catalog, plan.cohort_id, attribute) for attribute in wanted},
+        drawn_shares=drawn,
         adherence=adherence,
+        stratum_subjects={label: people for label, (people, _) in strata.items()},
+        effective_sample_size=_effective_size(catalog, plan.cohort_id),
     )
     return evaluate_cohort(plan.spec, plan.cohort_id, counts)
 
@@ -40,7 +53,32 @@ def _count_images(catalog: Catalog, cohort_id: str) -> int:
     return int(catalog.sql("SELECT count(*) FROM images WHERE cohort_id = ?", [cohort_id]).scalar())
 
 
-def _drawn_shares(catalog: Catalog, cohort_id: str, attribute: str) -> dict[str, float]:
-    """Return category -> share of the subjects; ``attribute`` is a column name that the population declares."""
+def _drawn_shares(catalog: Catalog, cohort_id: str, attribute: str, wanted: tuple[str, ...]) -> dict[str, float]:
+    """Return category -> share of the subjects; ``attribute`` is a column name that the population declares.
+
+    Ages are counted in the ``wanted`` bands.
+    """
+    if attribute == "age_years":
+        query = "SELECT avg(CAST(age_years >= ? AND age_years < ? AS INTEGER)) FROM subjects WHERE cohort_id = ?"
+        return {band: float(catalog.sql(query, [*parse_band(band), cohort_id]).scalar()) for band in wanted}
     query = f'SELECT "{attribute}", count(*) / sum(count(*)) OVER () FROM subjects WHERE cohort_id = ? GROUP BY 1'
     return {str(name): float(share) for name, share in catalog.sql(query, [cohort_id]).rows()}
+
+
+def _count_stratum(catalog: Catalog, cohort_id: str, wanted: PrevalenceSpec) -> tuple[int, int]:
+    """Return (subjects of the stratum, those among them with the diagnosis)."""
+    query = """
+        SELECT count(*), count(*) FILTER (diagnosis = $2) FROM subjects
+        WHERE cohort_id = $1 AND ($3 IS NULL OR list_contains($3, sex)) AND age_years >= $4 AND age_years < $5
+    """
+    low, high = wanted.where.age_years or (0.0, math.inf)
+    sexes = None if wanted.where.sex is None else list(wanted.where.sex)
+    ((people, ill),) = catalog.sql(query, [cohort_id, wanted.diagnosis, sexes, low, high]).rows()
+    return int(people), int(ill)
+
+
+def _effective_size(catalog: Catalog, cohort_id: str) -> float:
+    """Return the effective sample size of the design weights; ordered, so that it is the same to the last bit."""
+    query = "SELECT design_weight, count(*) FROM subjects WHERE cohort_id = ? GROUP BY 1 ORDER BY 1"
+    rows = list(catalog.sql(query, [cohort_id]).rows())
+    return effective_sample_size(np.array([row[0] for row in rows]), np.array([float(row[1]) for row in rows]))

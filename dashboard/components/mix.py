@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from dashboard.charts import MIX_SERIES
+from dashboard.queries import OTHER_AGES
 from dashboard.words import SEX, name_diagnosis
+from synth.spec import parse_band
 
 _MEANING = {
     "Requested": "what the recipe asks for",
@@ -34,7 +36,11 @@ def requested_shares(spec: Mapping[str, Any], attribute: str, drawn: Sequence[st
     targets = dict((population.get("targets") or {}).get(attribute) or {})
     if not targets:
         return {}
-    allowed = (population.get("where") or {}).get(attribute) or ["F", "M"] * (attribute == "sex") or drawn
+    if attribute == "age_years":
+        targets = {"{:g}-{:g}".format(*parse_band(band)): share for band, share in targets.items()}
+        allowed = drawn
+    else:
+        allowed = (population.get("where") or {}).get(attribute) or ["F", "M"] * (attribute == "sex") or drawn
     rest = [name for name in allowed if name not in targets]
     if len(rest) == 1:
         targets[rest[0]] = max(0.0, 1.0 - sum(targets.values()))
@@ -45,6 +51,8 @@ def name_category(attribute: str, category: str) -> str:
     """Return a category as one writes it."""
     if attribute == "age_decade":
         return f"{category}–{int(category) + 9} years"
+    if attribute == "age_years":
+        return "Other ages" if category == OTHER_AGES else f"{category.replace('-', '–')} years"
     return SEX.get(category, category) if attribute == "sex" else name_diagnosis(category)
 
 
@@ -65,4 +73,39 @@ def tabulate_mix(counts: pd.DataFrame, attribute: str, spec: Mapping[str, Any]) 
         }
         label, subjects = name_category(attribute, category), int(row.subjects) if row else 0
         rows += [(label, series, value, subjects) for series, value in shares.items() if value is not None]
+    return pd.DataFrame(rows, columns=["category", "series", "share", "subjects"])
+
+
+def list_bands(spec: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Return the age bands that the recipe has targets for, youngest first."""
+    targets = spec.get("population", {}).get("targets") or {}
+    return sorted(parse_band(band) for band in targets.get("age_years") or {})
+
+
+def list_prevalences(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the conditional prevalences that the recipe asks for: label, share, diagnosis, sexes and ages."""
+    found = []
+    for wanted in spec.get("population", {}).get("prevalence") or ():
+        where = wanted.get("where") or {}
+        sexes, ages = tuple(where.get("sex") or ()), where.get("age_years")
+        stratum = [" or ".join(SEX.get(sex, sex).lower() for sex in sexes)] if sexes else []
+        stratum += ["{:g}–{:g} years".format(*ages)] if ages else []
+        label = f"{name_diagnosis(wanted['diagnosis'])}: {', '.join(stratum) or 'everybody'}"
+        low, high = ages or (0.0, 1000.0)
+        found.append(
+            {
+                "label": label,
+                "share": wanted["share"],
+                "parameters": (wanted["diagnosis"], sexes, float(low), float(high)),
+            }
+        )
+    return found
+
+
+def tabulate_prevalences(wanted: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return category, series, share and subjects, one row a bar; ``found`` has subjects, drawn and weighted."""
+    rows = []
+    for asked, row in zip(wanted, found, strict=True):
+        shares = {"Requested": asked["share"], "Drawn": row["drawn"], "Design-weighted": row["weighted"]}
+        rows += [(asked["label"], series, float(value), int(row["subjects"])) for series, value in shares.items()]
     return pd.DataFrame(rows, columns=["category", "series", "share", "subjects"])

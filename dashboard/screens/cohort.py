@@ -12,11 +12,16 @@ from dashboard import queries
 from dashboard.charts import draw_mix
 from dashboard.components.frame import IMAGES_PAGE, MEASURED_PAGE, choose_cohort, run_page, show_title
 from dashboard.components.gallery import show_gallery
-from dashboard.components.mix import MIX_LEGEND, tabulate_mix
+from dashboard.components.mix import MIX_LEGEND, list_bands, list_prevalences, tabulate_mix, tabulate_prevalences
 from dashboard.store import read_frame, read_rows
 from dashboard.words import SEX, explain_gate, explain_refusal, name_diagnosis, name_gate, number, share
 
-MIX_TITLES = {"sex": "Sex", "diagnosis": "Diagnosis", "age_decade": "Age at the first visit (decade)"}
+MIX_TITLES = {
+    "sex": "Sex",
+    "diagnosis": "Diagnosis",
+    "age_decade": "Age at the first visit (decade)",
+    "age_years": "Age at the first visit (requested bands)",
+}
 SUBJECT_TABLE = {
     "Age (years)": st.column_config.NumberColumn(format="%.1f"),
     "Intracranial volume (mL)": st.column_config.NumberColumn(format="%.0f"),
@@ -99,11 +104,40 @@ def show_population(cohort: dict[str, Any]) -> None:
     """Show the mix of subjects: what was requested, what was drawn, and the population it stands for."""
     st.subheader("Population", anchor=False)
     st.html(MIX_LEGEND)
+    spec = json.loads(cohort["spec_json"])
     left, right = st.columns(2, gap="large")
-    for column, attribute in ((left, "sex"), (left, "diagnosis"), (right, "age_decade")):
-        counts = read_frame(queries.mix_of(attribute), cohort["cohort_id"])
-        mix = tabulate_mix(counts, attribute, json.loads(cohort["spec_json"]))
+    places = [(left, "sex"), (left, "diagnosis"), (right, "age_decade")]
+    queried = {attribute: queries.mix_of(attribute) for _, attribute in places}
+    if bands := list_bands(spec):
+        places.append((right, "age_years"))
+        queried["age_years"] = queries.mix_of_bands(bands)
+    for column, attribute in places:
+        mix = tabulate_mix(read_frame(queried[attribute], cohort["cohort_id"]), attribute, spec)
         column.altair_chart(draw_mix(mix, MIX_TITLES[attribute]), alt=f"Share of subjects by {attribute}")
+    show_prevalences(cohort, spec)
+    show_effective_size(cohort)
+
+
+def show_prevalences(cohort: dict[str, Any], spec: dict[str, Any]) -> None:
+    """Show the prevalences that the recipe asks for within strata, if any, beside those of the cohort."""
+    wanted = list_prevalences(spec)
+    found = [read_rows(queries.PREVALENCE, cohort["cohort_id"], *asked["parameters"]) for asked in wanted]
+    held = [(asked, rows[0]) for asked, rows in zip(wanted, found, strict=True) if rows]
+    if held:
+        mix = tabulate_prevalences([asked for asked, _ in held], [row for _, row in held])
+        st.altair_chart(
+            draw_mix(mix, "Prevalence within strata", "Share of the stratum (%)"), alt="Prevalence by stratum"
+        )
+
+
+def show_effective_size(cohort: dict[str, Any]) -> None:
+    """Show how many unweighted subjects the design-weighted cohort is worth."""
+    rows = read_rows(queries.EFFECTIVE_SIZE, cohort["cohort_id"])
+    if rows:
+        st.markdown(
+            f"**Effective sample size: {rows[0]['effective']:,.0f}** of {cohort['subjects']:,} subjects",
+            help="An unweighted sample of the population of this size would estimate a mean as precisely (Kish).",
+        )
 
 
 def show_subjects(cohort: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synth.errors import SpecError, suggest_nearest
 from synth.measure import MEASURES
@@ -28,7 +28,10 @@ class Adherence:
 
 @dataclass(frozen=True, slots=True)
 class CohortCounts:
-    """What the gates look at: images wanted and present, wanted and drawn shares by attribute, adherence by name."""
+    """What the gates look at: images wanted and present, wanted and drawn shares by attribute, adherence by name.
+
+    A share is of all ``subjects``, unless ``stratum_subjects`` has a number for its name.
+    """
 
     images_planned: int
     images_present: int
@@ -36,6 +39,8 @@ class CohortCounts:
     wanted_shares: Mapping[str, Mapping[str, float]]
     drawn_shares: Mapping[str, Mapping[str, float]]
     adherence: Mapping[str, Adherence]
+    stratum_subjects: Mapping[str, int] = field(default_factory=dict)
+    effective_sample_size: float = math.nan  # of the design weights
 
 
 def check_gates(spec: CohortSpec) -> None:
@@ -54,6 +59,8 @@ def evaluate_cohort(spec: CohortSpec, cohort_id: str, counts: CohortCounts) -> R
     gates += [_gate_population(spec, attribute, counts) for attribute in sorted(counts.wanted_shares)]
     gates += [_gate_adherence(spec, name, found) for name, found in sorted(counts.adherence.items())]
     scores = {f"{gate.gate}": gate.value for gate in gates}
+    if not math.isnan(counts.effective_sample_size):
+        scores["effective_sample_size"] = counts.effective_sample_size
     for name, found in counts.adherence.items():
         scores[f"mean_error.{name}"] = found.mean_error
         scores[f"worst_error.{name}"] = found.worst_error
@@ -72,8 +79,10 @@ def _gate_population(spec: CohortSpec, attribute: str, counts: CohortCounts) -> 
     """Compare wanted with drawn shares; one subject more or less is always allowed, as counts are whole numbers."""
     wanted, drawn = counts.wanted_shares[attribute], counts.drawn_shares.get(attribute, {})
     errors = {name: abs(drawn.get(name, 0.0) - wanted.get(name, 0.0)) for name in {*wanted, *drawn}}
-    worst = max(sorted(errors), key=lambda name: errors[name])
-    limit = max(spec.gates.population_error_max, 1 / counts.subjects)
+    one = {name: 1 / max(1, counts.stratum_subjects.get(name, counts.subjects)) for name in errors}
+    limits = {name: max(spec.gates.population_error_max, one[name]) for name in errors}
+    worst = max(sorted(errors), key=lambda name: errors[name] / limits[name])
+    limit = limits[worst]
     value, passed = errors[worst], errors[worst] <= limit + 1e-12
     reason = (
         f"population.{attribute}: share of '{worst}' is {drawn.get(worst, 0.0):.4f}, "
