@@ -25,7 +25,12 @@ seed = 11
 
 [population]
 where = { age_years = [20, 80], diagnosis = ["none", "multiple-sclerosis"] }
-targets = { sex = { F = 0.5 }, diagnosis = { multiple-sclerosis = 0.5 } }
+targets = { sex = { F = 0.5 }, diagnosis = { multiple-sclerosis = 0.5 }, age_years = { "20-50" = 0.5 } }
+
+[[population.prevalence]]
+diagnosis = "multiple-sclerosis"
+share = 0.6
+where = { sex = ["F"], age_years = [20, 80] }
 
 [imaging]
 contrasts = ["T1w", "FLAIR"]

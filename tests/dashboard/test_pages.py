@@ -120,10 +120,31 @@ def test_cohort_says_why_it_is_refused(shown, open_page):
 def test_cohort_shows_gates_mix_and_subjects(shown, open_page):
     app = open_page(shown.home, "cohort", cohort=shown.released)
     assert not app.error
-    assert len(app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")) == 3
+    charts = json.dumps([chart.proto.spec for chart in app.get("arrow_vega_lite_chart") or app.get("vega_lite_chart")])
+    assert charts.count("Share of subjects (%)") == 4 * charts.count("Share of the stratum (%)") > 0
+    assert "requested bands" in charts
     with open_catalog(shown.home) as catalog:
         query = "SELECT count(*) FROM subjects WHERE cohort_id = ?"
         assert len(app.dataframe[0].value) == catalog.sql(query, [shown.released]).scalar()
+
+
+def test_cohort_shows_how_many_unweighted_subjects_it_is_worth(shown, open_page):
+    app = open_page(shown.home, "cohort", cohort=shown.released)
+    line = next(element.value for element in app.markdown if "Effective sample size" in element.value)
+    with open_catalog(shown.home) as catalog:
+        query = "SELECT scores_json::JSON -> 'effective_sample_size' FROM reports WHERE cohort_id = ?"
+        stored = float(catalog.sql(query, [shown.released]).scalar())
+        weights = catalog.sql("SELECT design_weight FROM subjects WHERE cohort_id = ?", [shown.released]).df()
+    kish = weights["design_weight"].sum() ** 2 / (weights["design_weight"] ** 2).sum()
+    assert stored == pytest.approx(kish, rel=1e-12)
+    assert line == f"**Effective sample size: {kish:,.0f}** of 6 subjects"
+    unweighted = open_page(shown.home, "cohort", cohort=shown.refused).markdown
+    assert "**Effective sample size: 2** of 2 subjects" in [element.value for element in unweighted]
+
+
+def test_age_bands_and_prevalences_are_gates(shown, open_page):
+    gates = open_page(shown.home, "cohort", cohort=shown.released).table[0].value
+    assert {"Mix by age band", "Prevalence within strata"} <= set(gates["Gate"])
 
 
 def test_selected_subject_shows_its_images(shown, open_page):

@@ -9,8 +9,14 @@ import pytest
 
 from dashboard.charts import count_within, draw_adherence, draw_mix
 from dashboard.components.details import flatten_parameters, tabulate_relaxation
-from dashboard.components.mix import requested_shares, tabulate_mix
-from dashboard.queries import find_images, mix_of
+from dashboard.components.mix import (
+    list_bands,
+    list_prevalences,
+    requested_shares,
+    tabulate_mix,
+    tabulate_prevalences,
+)
+from dashboard.queries import find_images, mix_of, mix_of_bands
 from dashboard.words import (
     explain_gate,
     explain_refusal,
@@ -48,6 +54,10 @@ def test_names():
     assert name_parameter("te_ms") == "Echo time TE (ms)"
     assert name_parameter("rotation_deg") == "Rotation (°)"
     assert name_gate("population.sex") == "Mix by sex"
+    assert name_gate("population.age_years") == "Mix by age band"
+    assert name_gate("population.prevalence") == "Prevalence within strata"
+    gate = {"gate": "population.prevalence", "value": 0.05, "threshold": 0.02, "passed": False, "reason": ""}
+    assert explain_gate(gate) == "A prevalence is off by 5 % of the subjects in its stratum; only 2 % is allowed."
 
 
 def test_refusal_is_explained_in_plain_words():
@@ -82,6 +92,38 @@ def test_mix_keeps_a_category_that_was_requested_but_not_drawn():
     chart = draw_mix(mix, "Sex").to_dict()
     assert chart["title"] == "Sex"
     assert chart["layer"][0]["encoding"]["x"]["title"] == "Share of subjects (%)"
+
+
+def test_age_bands_are_shown_as_requested():
+    spec = {"population": {"targets": {"age_years": {"40.0-60": 0.25, "20-40": 0.5}}}}
+    assert list_bands(spec) == [(20.0, 40.0), (40.0, 60.0)]
+    counts = pd.DataFrame(
+        {
+            "category": ["20-40", "40-60", "other"],
+            "subjects": [2, 1, 1],
+            "drawn": [0.5, 0.25, 0.25],
+            "weighted": [1, 0, 0],
+        }
+    )
+    mix = tabulate_mix(counts, "age_years", spec)
+    requested = mix[mix["series"] == "Requested"].set_index("category")["share"]
+    assert requested.to_dict() == {"20–40 years": 0.5, "40–60 years": 0.25, "Other ages": 0.25}
+    assert "age_years >= 20.0 AND age_years < 40.0 THEN '20-40'" in mix_of_bands(list_bands(spec))
+    assert list_bands({}) == list_prevalences({}) == []
+
+
+def test_prevalences_are_shown_as_requested():
+    wanted = {"diagnosis": "multiple-sclerosis", "share": 0.12, "where": {"sex": ["F"], "age_years": [20, 40]}}
+    asked = list_prevalences({"population": {"prevalence": [wanted, {**wanted, "where": {}}]}})
+    assert [one["label"] for one in asked] == [
+        "Multiple sclerosis: female, 20–40 years",
+        "Multiple sclerosis: everybody",
+    ]
+    assert asked[0]["parameters"] == ("multiple-sclerosis", ("F",), 20.0, 40.0)
+    mix = tabulate_prevalences(asked[:1], [{"subjects": 3, "drawn": 0.125, "weighted": 0.003}])
+    assert mix.set_index("series")["share"].to_dict() == {"Requested": 0.12, "Drawn": 0.125, "Design-weighted": 0.003}
+    chart = draw_mix(mix, "Prevalence", "Share of the stratum (%)").to_dict()
+    assert chart["layer"][0]["encoding"]["x"]["title"] == "Share of the stratum (%)"
 
 
 def test_adherence_chart_has_units_identity_band_and_misses():

@@ -84,6 +84,21 @@ def test_one_subject_more_or_less_is_always_allowed() -> None:
     assert not judge(replace(GOOD, drawn_shares=drawn, subjects=21)).passed
 
 
+def test_a_share_of_a_stratum_is_allowed_one_subject_of_the_stratum() -> None:
+    wanted = {**GOOD.wanted_shares, "prevalence": {"ms where sex F": 0.12}}
+    drawn = {**GOOD.drawn_shares, "prevalence": {"ms where sex F": 0.20}}
+    counts = replace(GOOD, wanted_shares=wanted, drawn_shares=drawn, stratum_subjects={"ms where sex F": 10})
+    gate = gate_of(judge(counts), "population.prevalence")
+    assert (gate.passed, gate.threshold, gate.value) == (True, 0.1, pytest.approx(0.08))
+    assert not judge(replace(counts, stratum_subjects={"ms where sex F": 20})).passed
+    assert not judge(replace(counts, stratum_subjects={})).passed
+
+
+def test_the_effective_sample_size_is_a_score() -> None:
+    assert "effective_sample_size" not in judge(GOOD).scores
+    assert judge(replace(GOOD, effective_sample_size=31.5)).scores["effective_sample_size"] == 31.5
+
+
 def test_categories_that_nobody_wanted_or_nobody_got_count() -> None:
     drawn = {"sex": GOOD.drawn_shares["sex"], "diagnosis": {"none": 0.7, "alzheimer-disease": 0.3}}
     (reason,) = judge(replace(GOOD, drawn_shares=drawn)).reasons
