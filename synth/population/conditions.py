@@ -16,6 +16,7 @@ from synth.population.chain import VISITS, name_label, name_missing_set
 from synth.population.schema import Column, Schema
 
 NONE, MISSING = "none", "missing"
+MAX_BANDS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +126,38 @@ def _parse_range(text: str, column: Column, given: str) -> Condition:
             f"{column.low:g} to {column.high:g}."
         )
     return Condition(column.name, None, lowest, highest)
+
+
+def parse_cuts(text: str, schema: Schema) -> tuple[Condition, ...]:
+    """Return conditions that tell strata apart: ``sex,age_years/10`` is each sex, and ages by bands of ten years.
+
+    Raises PopulationError for an unknown attribute or a number without the width of its bands.
+    """
+    cuts: list[Condition] = []
+    for word in (part.strip() for part in text.split(",") if part.strip()):
+        name, slash, width = word.partition("/")
+        attribute, colon, label = name.partition(":")
+        column = schema.column(attribute)
+        if column.kind == "set":
+            cuts.extend(_parse_labels(word, column, label if colon else ",".join(column.categories), False))
+        elif column.is_number:
+            cuts.extend(_cut_bands(word, column, width if slash else ""))
+        else:
+            cuts.extend(Condition(column.name, frozenset([category])) for category in column.categories)
+    if not cuts:
+        raise PopulationError(f"'{text}' names no attribute; write for example sex,age_years/10.")
+    return tuple(cuts)
+
+
+def _cut_bands(text: str, column: Column, width: str) -> list[Condition]:
+    try:
+        step = float(width)
+    except ValueError:
+        step = 0.0
+    if not step > 0 or column.low is None or column.high is None:
+        raise PopulationError(f"'{text}': a number is cut into bands; give their width, for example {column.name}/10.")
+    first, last = math.floor(column.low / step), math.floor(column.high / step)
+    if last - first >= MAX_BANDS:
+        raise PopulationError(f"'{text}' makes {last - first + 1} bands, more than {MAX_BANDS}; make them wider.")
+    less = 1.0 if column.kind == "integer" else 0.0
+    return [Condition(column.name, None, band * step, (band + 1) * step - less) for band in range(first, last + 1)]

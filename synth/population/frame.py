@@ -98,12 +98,14 @@ def _number_place(model: ChainModel, node: Node) -> int:
     return [c.name for c in model.schema.columns if c.is_number].index(node.attribute)
 
 
-def build_frame(model: ChainModel, where: Sequence[Condition], targets: Sequence[TargetShare]) -> Frame:
-    """Return the frame in which ``where`` and ``targets`` can be told apart.
+def build_frame(
+    model: ChainModel, where: Sequence[Condition], targets: Sequence[TargetShare], cuts: Sequence[Condition] = ()
+) -> Frame:
+    """Return the frame in which ``where``, ``targets`` and ``cuts`` can be told apart.
 
     Raises PopulationError if ``where`` contradicts itself or there would be more than MAX_CELLS cells.
     """
-    asked = [c for target in targets for c in (*target.inside, *target.within)]
+    asked = [*(c for target in targets for c in (*target.inside, *target.within)), *cuts]
     names = list(dict.fromkeys(c.node for c in (*where, *asked)))
     first = {node.name: (place, node) for place, node in enumerate(model.layout.nodes) if node.first}
     axes = []

@@ -90,8 +90,8 @@ def prepare_records(
     if len(keep) < table.num_rows:
         columns = {name: column.take(pa.array(keep)) for name, column in columns.items()}
     people = _number_patients(table, patient, keep)
-    placed = np.lexsort((_order_values(table, order, keep), people))
-    people = np.unique(people[placed], return_inverse=True)[1]
+    placed: NDArray[np.int64] = np.lexsort((_order_values(table, order, keep), people))
+    people = np.asarray(np.unique(people[placed], return_inverse=True)[1], dtype=np.int64)
     if len(people) == 0 or int(people[-1]) + 1 < MIN_PATIENTS:
         count = int(people[-1]) + 1 if len(people) else 0
         raise PopulationError(
@@ -113,7 +113,9 @@ def _check_names(
 ) -> None:
     if table.num_rows < 2:
         raise PopulationError(f"the table has {table.num_rows} rows; a population is learned from many. Give another.")
-    given = {"patient": [patient], "order": [order], "rules": list(rules), "ignore": list(ignore)}
+    given: dict[str, list[str | None]] = {
+        "patient": [patient], "order": [order], "rules": list(rules), "ignore": list(ignore)
+    }  # fmt: skip
     for option, names in given.items():
         for name in names:
             if name is not None and name not in table.column_names:

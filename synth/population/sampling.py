@@ -54,10 +54,15 @@ class SamplePlan:
 
     def find_cells(self, subjects: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the cell of each subject index."""
+        return self.find_places(subjects)[0]
+
+    def find_places(self, subjects: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (cell, place within the cell from 0) of each subject index."""
         key = stream_key(self.seed, COHORT_LEVEL, COHORT_LEVEL, "population/order")
         places = permute_index(subjects, self.subjects, key)
-        cells: NDArray[np.int64] = np.searchsorted(np.cumsum(self.counts), places, side="right").astype(np.int64)
-        return cells
+        ends = np.cumsum(self.counts)
+        cells: NDArray[np.int64] = np.searchsorted(ends, places, side="right").astype(np.int64)
+        return cells, places - (ends - self.counts)[cells]
 
 
 def plan_sample(
@@ -66,14 +71,16 @@ def plan_sample(
     seed: int,
     where: Sequence[Condition] = (),
     targets: Sequence[TargetShare] = (),
+    cuts: Sequence[Condition] = (),
 ) -> SamplePlan:
     """Return the plan of a sample of ``subjects`` who meet ``where``, mixed as ``targets`` ask.
 
+    ``cuts`` are conditions that cells should tell apart though nothing is asked of their shares (strata).
     Raises PopulationError if nobody can meet it, or the targets contradict (naming the smallest conflicting set).
     """
     if not 1 <= subjects <= MAX_SUBJECTS:
         raise PopulationError(f"{subjects} subjects are asked for; 1 to {MAX_SUBJECTS} can be drawn.")
-    frame = build_frame(model, where, targets)
+    frame = build_frame(model, where, targets, cuts)
     limits = make_limits(model, frame)
     asked = frame.targets(targets)
     natural, admitted = _measure_cells(model, frame, limits, asked) if frame.axes else (np.ones(1), 1.0)
