@@ -24,7 +24,7 @@ HALF, UNDER_ONE = 0.5 + SLACK, 1.0 - SLACK
 WIDENINGS = (None, 0, 1, 2)  # how far cells may go beyond their neighbouring whole numbers; None: groups stay at theirs
 EXACT_GROUPS = 300  # up to here an integer programme is fast
 MOVES = 30_000_000  # of the annealing, about two seconds
-HOT, COLD = 0.1, 0.001
+HOT, COLD = 0.5, 0.03
 NODES = 500  # of the search tree, so that a hopeless search ends (the same way every time)
 
 
@@ -152,7 +152,7 @@ def _walk_down(
     groups, rows = columns.shape
     energy = 0.0
     for k in range(rows):
-        energy += max(0.0, abs(errors[k]) - limit[k]) ** 2
+        energy += max(0.0, abs(errors[k]) - limit[k])
     for move in range(moves):
         if energy <= 0.0:
             return
@@ -163,7 +163,7 @@ def _walk_down(
         allowed = energy - temperature * np.log(1.0 - rng.random())
         ahead = 0.0
         for k in range(rows):
-            ahead += max(0.0, abs(errors[k] + columns[up, k] - columns[down, k]) - limit[k]) ** 2
+            ahead += max(0.0, abs(errors[k] + columns[up, k] - columns[down, k]) - limit[k])
             if ahead > allowed:
                 break
         if ahead <= allowed:
