@@ -200,6 +200,8 @@ EVEN = np.full(4, 0.25)
     [
         (EVEN, [Target("sex.F = 0.7", A, 0.7), Target("sex.M = 0.5", ~A, 0.5)],
          "population that population.where leaves: sex.F = 0.7; sex.M = 0.5 (they sum to 1.2). Relax or drop one"),
+        (EVEN, [Target(f"t{k}", np.arange(4) == k, 0.4) for k in range(3)] + [Target("fine", ~(A | B), 0.1)],
+         "leaves: t0; t1; t2 (they sum to 1.2)"),
         (EVEN, [Target("x = 1.2", A, 1.2)], "x = 1.2: a share must be from 0 to 1, got 1.2"),
         (EVEN, [Target("x", A, -0.1)], "x: a share must be from 0 to 1, got -0.1"),
         (EVEN, [Target("x", A, float("nan"))], "x: a share must be from 0 to 1"),
