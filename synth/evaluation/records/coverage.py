@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from synth.evaluation.records.ranks import Z95
 from synth.evaluation.records.tables import Bands, Floats, Ints, RecordArrays, band_numbers
 from synth.population.schema import Schema
 
 LEAST_REAL = 50  # rows of a cell
 EXPECTED = 5.0  # rows with and without the label, on each side, of an informative cell
-Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def conditional_prevalence_coverage(
     rows is missed. Informative cells, in which the two-sided test can fail, have at least 5 rows expected with and
     5 without the label on both sides under p0.
     """
-    names = by or cell_columns(real.schema)
+    names = cell_columns(real.schema) if by is None else by
     keys, texts = _cell_keys([real, synthetic], bands, names)
     sides = [_measure(side, key, len(texts)) for side, key in zip((real, synthetic), keys, strict=True)]
     kept = sides[0].rows >= LEAST_REAL
@@ -97,9 +97,10 @@ def cell_columns(schema: Schema) -> tuple[str, ...]:
 
 def _cell_keys(sides: list[RecordArrays], bands: Bands, names: tuple[str, ...]) -> tuple[list[Ints], list[str]]:
     """Return the cell number of each row of each side, and what each cell is called."""
-    columns = [np.concatenate([_values(side, bands, name) for side in sides]) for name in names]
+    columns = [np.zeros(sum(side.rows for side in sides), np.int64)]  # without names, all rows are one cell
+    columns += [np.concatenate([_values(side, bands, name) for side in sides]) for name in names]
     cells, codes = np.unique(np.stack(columns), axis=1, return_inverse=True)
-    texts = [_name_cell(sides[0].schema, bands, names, cell) for cell in cells.T]
+    texts = [_name_cell(sides[0].schema, bands, names, cell[1:]) for cell in cells.T]
     return list(np.split(codes.reshape(-1), [sides[0].rows])), texts
 
 

@@ -89,7 +89,7 @@ def closest_and_density(things: Things, among: Things, weights: Floats, width: f
 
 def distinct_things(things: Things) -> tuple[Things, Ints]:
     """Return the things that differ from each other, and which of them each thing is."""
-    parts = [np.nan_to_num(things.numbers, nan=-1e9), things.codes, *things.sets]
+    parts: list[NDArray[Any]] = [np.nan_to_num(things.numbers, nan=-1e9), things.codes, *things.sets]
     table = np.hstack([part.astype(np.float64) for part in parts])
     _, first, which = np.unique(hash_rows(table), return_index=True, return_inverse=True)
     return things.take(first), which.astype(np.int64)

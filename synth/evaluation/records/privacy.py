@@ -23,7 +23,7 @@ from synth.evaluation.records.gower import (
     patient_things,
     row_things,
 )
-from synth.evaluation.records.ranks import LEVEL, Interval, auc_interval, true_positive_rate
+from synth.evaluation.records.ranks import Z95, Interval, auc_interval, true_positive_rate
 from synth.evaluation.records.tables import (
     Floats,
     Ints,
@@ -56,13 +56,11 @@ class _Matches:
     real: Ints
     real_patient: Ints  # training patients first, then as many holdout patients
 
-    def rates(self, chosen: NDArray[np.bool_], weights: Floats) -> float:
-        """Return the weighted share of synthetic things that match a thing of a ``chosen`` real patient."""
+    def hits(self, chosen: NDArray[np.bool_]) -> Floats:
+        """Return 1 for each synthetic thing that matches a thing of a ``chosen`` real patient, else 0."""
         present = np.zeros(self.pairs.shape[1])
         present[self.real[chosen[self.real_patient]]] = 1.0
-        hit = (self.pairs @ present > 0)[self.synthetic]
-        weight = weights[self.synthetic_patient]
-        return float((weight * hit).sum() / max(weight.sum(), 1e-12))
+        return np.asarray((self.pairs @ present > 0)[self.synthetic], np.float64)
 
 
 def compare_matches(
@@ -72,8 +70,9 @@ def compare_matches(
 
     As many patients are drawn from training as there are in the holdout. Rows are compared attribute by attribute:
     equal, or within Gower distance 0.02; patients by their summary (first record, number of visits, all labels ever
-    seen) within 0.02; and whole sequences of patients of several visits for equality. The interval of a gap resamples
-    synthetic and real patients; since a resample holds fewer different real patients, it is centred on the gap.
+    seen) within 0.02; and whole sequences of patients of several visits for equality. The interval of a gap is 1.96 standard
+    errors wide on both sides: of a bootstrap over synthetic and real patients, and at least McNemar's sqrt(b + c) / n
+    (b and c of n match only one side), as resamples hold too few different patients to show rare matches.
     """
     rng = stream(seed, -1, -1, "records/matches")
     count = min(train.patients, holdout.patients)
@@ -108,8 +107,8 @@ def attack_membership(
 
     - distance: minus the Gower distance to the closest synthetic patient summary;
     - density: log of synthetic over reference kernel density at the summary (DOMIAS, van Breugel et al., AISTATS 2023);
-    - sequence: the longest run of leading visits that a synthetic patient has exactly, as the sum over its rows of -log2
-      of the row's frequency in the reference; long or rare runs that come out are what memorising looks like.
+    - sequence: the longest run of leading visits that a synthetic patient has exactly, as the sum over its rows of
+      -log2 of the row's frequency in the reference; long or rare runs that come out are what memorising looks like.
     """
     rng = stream(seed, -1, -1, "records/membership")
     order = rng.permutation(holdout.patients)
@@ -154,18 +153,22 @@ def planted_record_matches(synthetic: pa.Table, planted: pa.Table, schema: Schem
 
 def _gap(matches: _Matches, synthetic: int, count: int, rng: np.random.Generator) -> tuple[float, float, Interval]:
     """Return the rates with training and holdout, and the gap with its interval. The first ``count`` are training."""
-    whole = np.ones(synthetic)
+    things = len(matches.synthetic)
+    if not things:
+        return 0.0, 0.0, Interval(0.0, 0.0, 0.0)
     is_train = np.arange(2 * count) < count
-    trained, held = matches.rates(is_train, whole), matches.rates(~is_train, whole)
+    trained, held = matches.hits(is_train), matches.hits(~is_train)
     found = np.empty(RESAMPLES)
     for index in range(RESAMPLES):
-        weights = np.bincount(rng.integers(synthetic, size=synthetic), minlength=synthetic).astype(np.float64)
+        times = np.bincount(rng.integers(synthetic, size=synthetic), minlength=synthetic)
+        weights = times[matches.synthetic_patient].astype(np.float64)
         drawn = np.bincount(rng.integers(count, size=count), minlength=2 * count) > 0
         drawn |= np.bincount(count + rng.integers(count, size=count), minlength=2 * count) > 0
-        found[index] = matches.rates(drawn & is_train, weights) - matches.rates(drawn & ~is_train, weights)
-    low, high = np.percentile(found - found.mean(), LEVEL)
-    gap = trained - held
-    return trained, held, Interval(gap, gap + float(low), gap + float(high))
+        difference = matches.hits(drawn & is_train) - matches.hits(drawn & ~is_train)
+        found[index] = (weights * difference).sum() / max(weights.sum(), 1.0)
+    rate, other = float(trained.mean()), float(held.mean())
+    error = max(float(found.std()), float(np.sqrt((trained != held).sum())) / things)
+    return rate, other, Interval(rate - other, rate - other - Z95 * error, rate - other + Z95 * error)
 
 
 def _match_things(
@@ -200,7 +203,7 @@ def _sequence_surprise(targets: RecordArrays, synthetic: RecordArrays, reference
     times = np.where(known[place] == own, counts[place], 0)
     total = np.cumsum(-np.log2((times + 1) / (reference.rows + 1)))
     before = np.concatenate([[0.0], total])[targets.starts[:-1]]
-    run = np.where(came_out, total - before[targets.patient], 0.0)
+    run = np.where(came_out, np.round(total - before[targets.patient], 6), 0.0)  # else ties break by position
     return np.asarray(np.maximum.reduceat(run, targets.starts[:-1]))
 
 

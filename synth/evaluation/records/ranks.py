@@ -12,6 +12,7 @@ from synth.evaluation.records.tables import Floats, Ints
 
 RESAMPLES = 200
 LEVEL = (2.5, 97.5)  # percent
+Z95 = 1.959964  # standard errors
 
 
 class Interval(NamedTuple):
