@@ -20,7 +20,7 @@ SHRINK_ROWS = 8.0  # weight of the node above in a leaf's distribution
 SHRINK_WITHIN_ROWS = 10.0  # the same for the codes within a group
 GROUPS = 12  # into which many codes are put together to find splits
 MAX_NODES = 4096
-STRICTNESS = 0.25  # factor on the information criterion: records are many, and what is kept is what counts
+STRICTNESS = 0.12  # factor on the criterion: rows are many, and dependence is worth more than short trees
 
 
 @dataclass(frozen=True, slots=True)
