@@ -70,9 +70,9 @@ def compare_matches(
 
     As many patients are drawn from training as there are in the holdout. Rows are compared attribute by attribute:
     equal, or within Gower distance 0.02; patients by their summary (first record, number of visits, all labels ever
-    seen) within 0.02; and whole sequences of patients of several visits for equality. The interval of a gap is 1.96 standard
-    errors wide on both sides: of a bootstrap over synthetic and real patients, and at least McNemar's sqrt(b + c) / n
-    (b and c of n match only one side), as resamples hold too few different patients to show rare matches.
+    seen) within 0.02; and whole sequences of patients of several visits for equality. The interval of a gap is 1.96
+    standard errors wide on both sides: those of a bootstrap over synthetic and real patients, and at least McNemar's
+    sqrt(b + c) / n (b and c of n match one side only), as resamples hold too few patients to show rare matches.
     """
     rng = stream(seed, -1, -1, "records/matches")
     count = min(train.patients, holdout.patients)
