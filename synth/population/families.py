@@ -12,6 +12,7 @@ from synth.errors import PopulationError, suggest_nearest
 from synth.population.chain import ChainModel
 from synth.population.encoding import Codes
 from synth.population.fitting import FitProgress, fit_chain
+from synth.population.private import PrivateFamily
 from synth.population.records import Records
 from synth.population.trees import Tree, grow_tree, make_stump
 
@@ -60,7 +61,11 @@ def _grow_stump(
     return make_stump(np.bincount(target, minlength=size).astype(np.float64))
 
 
-FAMILIES: dict[str, Family] = {"trees": TreeFamily(), "independent": IndependentFamily()}
+FAMILIES: dict[str, Family] = {
+    "trees": TreeFamily(),
+    "independent": IndependentFamily(),
+    "private": PrivateFamily(),  # refuses until a domain is declared: PrivateFamily(PublicDomain(...), epsilon)
+}
 
 
 def find_family(name: str) -> Family:

@@ -1,25 +1,35 @@
 """The private family: a population model with differential privacy for every patient, all rows of a patient together.
 
 Three rounds are measured with discrete Gaussian noise, and nothing else sees the records: (1) all single columns and
-pairs of the first visits, number of visits included, which give the tree of dependence; (2) the first visits again, only
-along that tree; (3) later visits: each attribute with its value at the visit before and its parent in the tree. A first
-visit is drawn along the tree, then the number of visits, then each later visit from the one before it; what is static is
-kept, and a clock grows by steps that depend on nothing else.
+pairs of the first visits, number of visits included, which give the tree of dependence; (2) the first visits again,
+only along that tree; (3) later visits: each attribute with its own value at the visit before. A first visit is drawn
+along the tree, then the number of visits, then each attribute of a later visit given its value before; what is static
+is kept, and a clock grows by steps that depend on nothing.
+
+The guarantee covers the model. It does not cover what else the person who fits it sees or writes down: how long the fit
+took, error messages, counts of cleaned rows, or comparisons of the model's samples with the real records.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from synth.errors import PopulationError
-from synth.population.chain import VISITS, ChainModel, Layout, Node, plan_layout
+from synth.population.chain import VISITS, ChainModel, Node, plan_layout
 from synth.population.fitting import FitProgress
-from synth.population.private_counts import Counts, Release, Table, describe_accountant, find_epsilon, find_rho, release_tables
+from synth.population.private_counts import (
+    Counts,
+    Release,
+    Table,
+    describe_accountant,
+    find_epsilon,
+    find_rho,
+    release_tables,
+)
 from synth.population.private_domain import PublicCodes, PublicDomain, check_domain, encode_public
 from synth.population.private_estimates import Estimates, condition_rows, rake, span_tree, split_tree
 from synth.population.records import Records
@@ -27,7 +37,7 @@ from synth.population.trees import Tree
 
 EPSILON = 1.0  # nobody's odds of being noticed in the records change by more than a factor e
 DELTA = 1e-6  # far below one over the patients of any register this is for; must not be set from their number
-MOST_ROWS = 3  # later visits counted of a patient: more of them teach less than their noise costs
+MOST_ROWS = 8  # later visits counted of a patient; fewer would forget the frequent patients, more cost noise
 SHARES = {"pairs": 0.35, "tree": 0.35, "steps": 0.3}  # of the budget
 MAX_CELLS = 4096  # of a measured table; wider pairs are taken as independent
 RANDOM_SOURCE = "operating system, through OpenDP; a fit cannot be repeated bit for bit, drawing from the model can"
@@ -45,7 +55,9 @@ class PrivateFamily:
     @property
     def description(self) -> str:
         """What it learns, in one line."""
-        return "differentially private: noisy tables along a tree of dependence; protects all rows of a patient together"
+        return (
+            "differentially private: noisy tables along a tree of dependence; protects all rows of a patient together"
+        )
 
     def fit_steps(self, records: Records) -> Iterator[FitProgress | ChainModel]:
         """Yield progress records, and the model at last; raises PopulationError if the domain is not declared."""
@@ -81,6 +93,7 @@ class PrivateFamily:
                     name: {"tables": len(release.counts), "noise": release.noise, "rho": release.rho}
                     for name, release in measured.releases.items()
                 },
+                "covers": "the model, not error messages, cleaning counts or comparisons with the real records",
                 "domain": measured.domain.to_json(),
             },
         }
@@ -92,7 +105,8 @@ class _Measurement:
     def __init__(self, domain: PublicDomain, codes: PublicCodes, budget: float, most_rows: int) -> None:
         self.domain, self.codes, self.most_rows = domain, codes, most_rows
         shares = {name: share for name, share in SHARES.items() if name != "steps" or domain.schema.repeated}
-        self.budget = {name: budget * share / sum(shares.values()) for name, share in shares.items()}
+        spend = budget * (1 - 1e-9) / sum(shares.values())  # sums of floats are rounded
+        self.budget = {name: spend * share for name, share in shares.items()}
         self.releases: dict[str, Release] = {}
         self.names = [name for name in codes.first if name != VISITS]
         self.parents: dict[str, str | None] = {}
@@ -134,18 +148,12 @@ class _Measurement:
         return [f"{name} since" for name in clocks] + moving
 
     def step_features(self, name: str) -> tuple[str, ...]:
-        """Return what a draw of a later visit depends on: the value before, and the parent if the table stays small."""
-        if name not in self.parents:
-            return ()
-        parent = self.parents[name]
-        wide = self.table(f"{name} before", *([parent] if parent else []), name)
-        small = wide if wide.cells <= MAX_CELLS else self.table(f"{name} before", name)
-        return small.columns[:-1] if small.cells <= MAX_CELLS else ()
+        """Return what a draw of a later visit depends on: the value before, if there is one and the table is small."""
+        before = f"{name} before"
+        return (before,) if name in self.parents and self.table(before, name).cells <= MAX_CELLS else ()
 
 
-def _build_model(
-    domain: PublicDomain, codes: PublicCodes, measured: _Measurement, about: dict[str, Any]
-) -> ChainModel:
+def _build_model(domain: PublicDomain, codes: PublicCodes, measured: _Measurement, about: dict[str, Any]) -> ChainModel:
     labels = {c.name: list(range(len(c.categories))) for c in domain.schema.columns if c.kind == "set"}
     plan = plan_layout(domain.schema, tuple(domain.steps), labels)
     drawn = {(node.name, node.first): node for node in plan.nodes}
@@ -170,7 +178,8 @@ def _first_distribution(first: Estimates, name: str, parent: str | None) -> Coun
     """Return p(name | parent), rows the parent's codes, with both margins kept."""
     own = first.margin(name)
     if parent is None:
-        return own[None, :] / own.sum()
+        alone: Counts = own[None, :] / own.sum()
+        return alone
     counts, variance = first.find((parent, name))
     above = first.margin(parent)
     base = np.tile(own / own.sum(), (len(above), 1))
@@ -180,15 +189,10 @@ def _first_distribution(first: Estimates, name: str, parent: str | None) -> Coun
 
 
 def _later_distribution(measured: _Measurement, name: str) -> Counts:
-    """Return p(name | features) at a later visit, one row for each combination of the features' codes."""
+    """Return p(name | features) at a later visit, a row for each value before."""
     release = measured.releases["steps"]
-    features = measured.step_features(name)
-    counts = release.counts[*features, name]
+    counts, variance = release.counts[*measured.step_features(name), name], release.noise**2
     codes = counts.shape[-1]
-    base = np.full((1, codes), 1.0 / codes)
-    for depth in range(len(features) + 1):  # nothing, the value before, the value before and the parent
-        rest = tuple(range(depth, len(features)))
-        summed = counts.sum(axis=rest).reshape(-1, codes)
-        variance = release.noise**2 * math.prod(counts.shape[axis] for axis in rest)
-        base = condition_rows(summed, variance, np.repeat(base, len(summed) // len(base), axis=0))
-    return base
+    rows = counts.reshape(-1, codes)
+    pooled = condition_rows(rows.sum(axis=0)[None, :], variance * len(rows), np.full((1, codes), 1.0 / codes))
+    return pooled if counts.ndim == 1 else condition_rows(rows, variance, np.repeat(pooled, len(rows), axis=0))

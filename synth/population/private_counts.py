@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,9 @@ def find_rho(epsilon: float, delta: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if find_epsilon(middle, delta) <= epsilon else (low, middle)
     if low == 0.0:
-        raise PopulationError(f"epsilon {epsilon:g} with delta {delta:g} is too small to measure anything; raise either.")
+        raise PopulationError(
+            f"epsilon {epsilon:g} with delta {delta:g} is too small to measure anything; raise either."
+        )
     return low
 
 

@@ -8,8 +8,10 @@ missing where none may be is left out.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,9 @@ class PublicDomain:
 
     def to_json(self) -> dict[str, Any]:
         """Return the domain as plain JSON values."""
-        return {"schema": self.schema.to_json(), "steps": dict(self.steps), "most_visits": self.most_visits}
+        value = {"schema": self.schema.to_json(), "steps": dict(self.steps), "most_visits": self.most_visits}
+        plain: dict[str, Any] = json.loads(json.dumps(value))  # tuples as lists
+        return plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PublicDomain:
@@ -71,23 +75,31 @@ def check_domain(domain: PublicDomain | None, records: Records) -> PublicDomain:
             + "; ".join(f"'{c.name}' needs {_say_needed(c)}" for c in records.schema.columns)
             + ". Declare what is known without the records, from a code book or the design of the study."
         )
-    wrong = [
-        f"column '{c.name}' needs {_say_needed(c)}" for c in domain.schema.columns if not _is_declared(c)
-    ]
+    wrong = [f"column '{c.name}' needs {_say_needed(c)}" for c in domain.schema.columns if not _is_declared(c)]
     declared, found = set(domain.schema.names), set(records.schema.names)
-    wrong += [f"column '{name}' of the records is not declared" for name in records.schema.names if name not in declared]
+    wrong += [
+        f"column '{name}' of the records is not declared" for name in records.schema.names if name not in declared
+    ]
     wrong += [f"declared column '{name}' is not in the records" for name in domain.schema.names if name not in found]
     wrong += [problem for name in domain.steps for problem in _check_step(domain, name)]
     if domain.most_visits < 1:
         wrong.append(f"most_visits is {domain.most_visits}, give at least 1")
     if wrong:
         raise PopulationError(f"the public domain does not fit: {'; '.join(wrong)}.")
-    return domain
+    columns = tuple(replace(c, low=_as_float(c.low), high=_as_float(c.high)) for c in domain.schema.columns)
+    return replace(domain, schema=replace(domain.schema, columns=columns))
+
+
+def _as_float(bound: float | None) -> float | None:
+    return None if bound is None else float(bound)
 
 
 def _is_declared(column: Column) -> bool:
     if column.is_number:
-        return column.low is not None and column.high is not None and column.low < column.high
+        low, high = column.low, column.high
+        if low is None or high is None or not (math.isfinite(low) and math.isfinite(high) and low < high):
+            return False
+        return column.kind == "continuous" or math.ceil(low) < math.floor(high)
     return len(set(column.categories)) == len(column.categories) > (0 if column.kind == "set" else 1)
 
 
@@ -102,7 +114,9 @@ def _check_step(domain: PublicDomain, name: str) -> list[str]:
         return [f"steps: '{name}' is not a declared column"]
     column = domain.schema.column(name)
     if not column.is_number or column.missing or column.static or not domain.schema.repeated:
-        return [f"steps: '{name}' must be a number that is never missing and not static, of patients with several visits"]
+        return [
+            f"steps: '{name}' must be a number that is never missing and not static, of patients with several visits"
+        ]
     return [] if domain.steps[name] > 0 else [f"steps: '{name}' grows by {domain.steps[name]:g}, give more than 0"]
 
 
@@ -163,7 +177,7 @@ def encode_public(records: Records, domain: PublicDomain, most_rows: int) -> Pub
             made, fits = _encode_categories(column, values)
         current |= made
         allowed &= fits
-    sizes = {name: 2 for name in current} | {name: coding.size for name, coding in codings.columns.items()}
+    sizes = dict.fromkeys(current, 2) | {name: coding.size for name, coding in codings.columns.items()}
     sizes |= {f"{name} since": coding.size for name, coding in codings.deltas.items()}
     people = records.table[PATIENT].combine_chunks().to_numpy().astype(np.int64)[allowed]
     current = {name: codes[allowed] for name, codes in current.items()}
@@ -225,4 +239,5 @@ def _look_up(column: Column, words: Any) -> Codes:
     places = {name: place for place, name in enumerate(column.categories)}
     encoded = words.dictionary_encode()
     known = np.array([*(places.get(word, -1) for word in encoded.dictionary.to_pylist()), -1], dtype=np.int64)
-    return known[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    codes: Codes = known[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return codes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,8 @@ def project_simplex(counts: Counts, total: float) -> Counts:
     """Return the nearest counts, in the L2 norm, that are not negative and sum to ``total``."""
     ordered = np.sort(counts)[::-1]
     excess = (np.cumsum(ordered) - total) / np.arange(1, len(counts) + 1)
-    return np.maximum(counts - excess[np.flatnonzero(ordered > excess)[-1]], 0.0)
+    nearest: Counts = np.maximum(counts - excess[np.flatnonzero(ordered > excess)[-1]], 0.0)
+    return nearest
 
 
 def span_tree(names: Sequence[str], leaves: Sequence[str], estimates: Estimates) -> dict[str, str | None]:
@@ -125,7 +126,7 @@ def condition_rows(counts: Counts, variance: float, base: Counts, mass: Counts |
 def rake(table: Counts, rows: Counts, columns: Counts) -> Counts:
     """Return ``table`` with these margins (iterative proportional fitting); a cell that is 0 gets a trace."""
     total = rows.sum()
-    made = table + FLOOR * np.outer(rows, columns) / total
+    made: Counts = table + FLOOR * np.outer(rows, columns) / total
     for _ in range(RAKES):
         made *= (rows / np.maximum(made.sum(axis=1), 1e-300))[:, None]
         made *= columns / np.maximum(made.sum(axis=0), 1e-300)
