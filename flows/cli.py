@@ -12,18 +12,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from flows import population_cli
 from flows.settings import Settings, load_settings
+from flows.terminal import Home, Json, console, print_json, say, show_progress
 from synth.errors import CohortiumError, RetryableError
 from synth.spec import load_spec
 
@@ -45,26 +43,16 @@ app = typer.Typer(
 
       cohortium dashboard                        look at it in a browser
 
+      cohortium population --help                learn a population from a real table, draw people from it
+
     Everything is kept below COHORTIUM_HOME (default: ./cohortium-data). Interrupted work continues when the same
     command is run again. Exit codes: 0 done, 1 wrong input or a damaged or differing result, 2 unknown option,
     75 try again later (a full disk, a lock), 130 interrupted.""",
 )
-console = Console(stderr=True, highlight=False)
+app.add_typer(population_cli.app)
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Recipe: a TOML file, e.g. flows/specs/demo.toml.")]
-Home = Annotated[Path | None, typer.Option(help="Folder of the catalog (default: COHORTIUM_HOME or ./cohortium-data).")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; everything else on stderr.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and the recipe's hash; do nothing.")]
-
-
-def say(message: str) -> None:
-    """Print a remark for the user on stderr."""
-    console.print(message, markup=False, soft_wrap=True)
-
-
-def print_json(document: Any) -> None:
-    """Print the one JSON document of a command."""
-    typer.echo(json.dumps(document, indent=2, default=str))
 
 
 @app.command()
@@ -124,29 +112,6 @@ def print_plan(plan: Any, as_json: bool) -> None:
     for name, value in summary.items():
         typer.echo(f"{name:<11} {value}")
     typer.echo(json.dumps(plan.spec.model_dump(mode="json"), indent=2))
-
-
-@contextmanager
-def show_progress(total: int, done: int) -> Iterator[Any]:
-    """Show a progress bar of images with rate and time left; yield the function that advances it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, speed_estimate_period=120) as progress:
-        bar = progress.add_task("images", total=total, completed=done, rate="")
-
-        def advance(images: int) -> None:
-            progress.advance(bar, images)
-            speed = progress.tasks[0].speed
-            progress.update(bar, rate=f"{speed:.1f}/s" if speed else "")
-
-        yield advance
 
 
 @app.command()

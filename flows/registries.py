@@ -7,6 +7,7 @@ from synth.engines import ENGINES
 from synth.measure import MEASURES
 from synth.physics.signal import SEQUENCES
 from synth.population import POPULATIONS
+from synth.population.families import FAMILIES
 from synth.population.scanners import CleaningReport
 
 
@@ -19,6 +20,7 @@ def describe_registries() -> dict[str, dict[str, str]]:
         **{
             f"cleaning of population {name}": _describe_cleaning(p.cleaning_report()) for name, p in POPULATIONS.items()
         },
+        "families of population models": {name: family.description for name, family in FAMILIES.items()},
         "measurements": {name: f"[{m.unit}] {m.description}" for name, m in MEASURES.items()},
         "tables": {table.name: table.description for table in TABLES},
     }

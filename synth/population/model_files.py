@@ -116,6 +116,9 @@ def save_model(model: ChainModel, folder: Path, overwrite: bool = False) -> str:
 
 def check_target(folder: Path, overwrite: bool) -> None:
     """Raise PopulationError if a model may not be written to ``folder``."""
+    above = next((parent for parent in folder.absolute().parents if os.path.lexists(parent)), folder.parent)
+    if not above.is_dir():
+        raise PopulationError(f"'{folder}' cannot be written ('{above}' is no folder); choose another place.")
     if not os.path.lexists(folder):
         return
     if not is_model(folder):

@@ -1,0 +1,144 @@
+"""Population models in MLflow: a run that says how each was fitted, and a registered model without a pickle."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flows.settings import Settings  # sets MLflow's quiet defaults before it is imported
+from flows.tracking import prepare_store
+
+import mlflow  # isort: skip
+import mlflow.pyfunc
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from synth.errors import PopulationError, StorageError
+
+EXPERIMENT = "populations"
+CANDIDATE = "candidate"
+POPULATION = "population"  # the artifact: a folder that load_model reads
+PREFIX = "population-"
+CODE = Path(__file__).with_name("population_pyfunc.py")
+NEEDED = ("mlflow", "numba", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy")  # besides Cohortium
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """Where a model is registered."""
+
+    name: str
+    version: str
+    run_id: str
+
+    @property
+    def uri(self) -> str:
+        """The address by which ``sample`` and MLflow find it."""
+        return f"models:/{self.name}@{CANDIDATE}"
+
+
+def name_model(text: str) -> str:
+    """Return the registered name for a model called ``text``: population- and letters, digits and '-'."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48].strip("-")
+    return f"{PREFIX}{plain.removeprefix(PREFIX) or 'model'}"
+
+
+def register_model(
+    settings: Settings,
+    folder: Path,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    documents: Mapping[str, Any],
+) -> RegisteredModel:
+    """Log a run with the model in ``folder`` as its artifact and register it with the alias candidate.
+
+    ``documents`` are kept as JSON files by name. Raises StorageError if MLflow's store cannot be written.
+    """
+    with _explain_store(settings, f"the model is saved in '{folder}', but not registered"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints about signatures and type hints
+        _open_store(settings)
+        experiment = _find_experiment(settings)
+        with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
+            mlflow.log_params({key: str(value)[:500] for key, value in params.items() if value is not None})
+            mlflow.log_metrics(dict(metrics))
+            for file, document in documents.items():
+                mlflow.log_dict(document, f"{file}.json")
+            logged = _log_model(folder)
+        client = MlflowClient()
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        made = client.create_model_version(name, logged.model_uri, run.info.run_id, model_id=logged.model_id)
+        client.set_registered_model_alias(name, CANDIDATE, made.version)
+    return RegisteredModel(name, str(made.version), run.info.run_id)
+
+
+def _log_model(folder: Path) -> Any:
+    """Log the model in ``folder`` with the active run; MLflow names an artifact as its folder, so it is copied first."""
+    with tempfile.TemporaryDirectory() as place:
+        staged = Path(place) / POPULATION
+        shutil.copytree(folder, staged)
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(CODE),
+            artifacts={POPULATION: str(staged)},
+            pip_requirements=[f"{package}=={version(package)}" for package in NEEDED],
+        )
+
+
+def fetch_model(settings: Settings, uri: str) -> Path:
+    """Return the folder of the registered model that ``models:/NAME@ALIAS`` or ``models:/NAME/3`` names.
+
+    Only data is fetched: the code that MLflow keeps with the model is not run.
+    """
+    with _explain_store(settings, f"'{uri}' cannot be fetched"):
+        _open_store(settings)
+        try:
+            return Path(mlflow.artifacts.download_artifacts(f"{uri.rstrip('/')}/artifacts/{POPULATION}"))
+        except (MlflowException, OSError) as error:
+            known = sorted(model.name for model in MlflowClient().search_registered_models())
+            known = [name for name in known if name.startswith(PREFIX)]
+            raise PopulationError(
+                f"'{uri}' is no registered population model ({_first_line(error)}). "
+                f"Registered: {', '.join(known) or 'none'}; write models:/NAME@{CANDIDATE} or models:/NAME/VERSION."
+            ) from error
+
+
+def _open_store(settings: Settings) -> None:
+    prepare_store(settings)
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    mlflow.set_registry_uri(settings.tracking_uri)
+
+
+def _find_experiment(settings: Settings) -> str:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    local = settings.tracking_uri.startswith("sqlite:")
+    location = (settings.home.root / "mlartifacts").as_uri() if local else None
+    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+
+
+@contextmanager
+def _explain_store(settings: Settings, happened: str) -> Iterator[None]:
+    try:
+        yield
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        raise StorageError(
+            f"{happened}: MLflow's store '{settings.tracking_uri}' refused ({_first_line(error)}). Try again, or leave "
+            "it out with --no-register."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
