@@ -28,26 +28,25 @@ def draw_marginals(path: Path, tables: Mapping[str, pa.Table], train: Records) -
         name: marginal_shares(read_records(table, train.schema), train.schema, bands) for name, table in tables.items()
     }
     columns = list(next(iter(shares.values())))
-    figure, axes = plt.subplots(1, len(columns), figsize=(4.2 * len(columns), 4.4), layout="constrained")
+    sizes = [len(next(iter(shares.values()))[column]) for column in columns]
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(18, 4.4), layout="constrained", width_ratios=[size + 3 for size in sizes]
+    )
     for axis, column in zip(axes, columns, strict=True):
+        (real, *others) = [(name, list(found[column].values())) for name, found in shares.items()]
         values = list(next(iter(shares.values()))[column])
-        for index, (name, found) in enumerate(shares.items()):
-            spread = 0.0 if index == 0 else 0.5 * (index - 1) / max(len(shares) - 2, 1) - 0.25
-            axis.plot(
-                np.arange(len(values)) + spread,
-                list(found[column].values()),
-                MARKERS[index % len(MARKERS)],
-                color=COLOURS[index % len(COLOURS)],
-                markersize=22 if index == 0 else 5,
-                markeredgewidth=2 if index == 0 else 1,
-                label=name,
-            )
+        places = np.arange(len(values))
+        axis.hlines(real[1], places - 0.45, places + 0.45, color=COLOURS[0], linewidth=2, label=real[0])
+        for index, (name, heights) in enumerate(others, start=1):
+            spread = 0.7 * (index - 1) / max(len(others) - 1, 1) - 0.35
+            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+            axis.plot(places + spread, heights, marker, color=colour, markersize=4, label=name)
         axis.set_xticks(range(len(values)), values, rotation=90 if len(values) > 3 else 0, fontsize=8)
         axis.set_title(column, fontsize=10)
         axis.set_ylim(0, None)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("share of rows")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(shares), markerscale=0.7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(shares))
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -74,10 +73,13 @@ def _band_shares(values: np.ndarray, edges: np.ndarray) -> dict[str, float]:
 
 
 def draw_pairs(path: Path, reports: Mapping[str, RecordReport]) -> None:
-    """Draw a heat map of pairwise total variation for real against real and for each generator, on one scale."""
+    """Draw a heat map of the association errors for real against real and for each generator, on one scale.
+
+    Associations and not joint distributions: errors of single columns, which the marginals show, would cover them.
+    """
     panels: dict[str, Scores] = {"real (floor)": next(iter(reports.values())).floor}
     panels |= {name: report.synthetic for name, report in reports.items()}
-    top = max(float(np.percentile(panel.pair_variations, 98)) for panel in panels.values())
+    top = max(float(np.percentile(panel.pair_associations, 99)) for panel in panels.values())
     columns = min(len(panels), 4)
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.4 * columns, 4.6 * rows), layout="constrained", squeeze=False)
@@ -85,11 +87,11 @@ def draw_pairs(path: Path, reports: Mapping[str, RecordReport]) -> None:
         axis.set_axis_off()
     for axis, (name, panel) in zip(axes.flat, panels.items(), strict=False):
         axis.set_axis_on()
-        shown = axis.imshow(panel.pair_variations, cmap="cividis", vmin=0.0, vmax=top)
+        shown = axis.imshow(panel.pair_associations, cmap="cividis", vmin=0.0, vmax=top)
         short = [text.partition(":")[2] or text for text in panel.pair_names]
         axis.set_xticks(range(len(short)), short, rotation=90, fontsize=6)
         axis.set_yticks(range(len(short)), short, fontsize=6)
-        axis.set_title(f"{name}: mean {panel.values['pairwise_variation']:.4f}", fontsize=10)
-    figure.colorbar(shown, ax=axes, shrink=0.7, label="total variation of two columns together (diagonal: of one)")
+        axis.set_title(f"{name}: mean {panel.values['association_error']:.4f}", fontsize=10)
+    figure.colorbar(shown, ax=axes, shrink=0.7, label="error of p(a, b) - p(a) p(b), half the absolute sum")
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -36,12 +36,16 @@ from synth.seeds import stream
 
 @dataclass(frozen=True)
 class Scores:
-    """What one table scores: values (see METRICS), 95 % intervals of some, pairwise variation, prevalences missed."""
+    """What one table scores: values (see METRICS), 95 % intervals of some, errors of pairs, prevalences missed.
+
+    ``pair_variations`` and ``pair_associations`` are the two matrices of ``pairwise_variation``.
+    """
 
     values: Mapping[str, float]
     intervals: Mapping[str, Interval]
     pair_names: tuple[str, ...]
     pair_variations: Floats
+    pair_associations: Floats
     misses: tuple[Miss, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -51,6 +55,7 @@ class Scores:
             "intervals": {name: [found.low, found.high] for name, found in self.intervals.items()},
             "pair_names": list(self.pair_names),
             "pair_variations": self.pair_variations.tolist(),
+            "pair_associations": self.pair_associations.tolist(),
             "misses": [asdict(miss) for miss in self.misses],
         }
 
@@ -115,7 +120,7 @@ def evaluate_several(
     halves = [select_patients(real, np.sort(half)) for half in np.array_split(order, 2)]
     floor = _score_likeness(real, real, held, bands, seed, _score_privacy(halves[0], halves[1], held, seed))
     useless = _score_likeness(shuffled, real, held, bands, seed, _score_privacy(shuffled, real, held, seed))
-    copied = Scores(*_score_privacy(real, real, held, seed), (), np.empty((0, 0)), ())
+    copied = Scores(*_score_privacy(real, real, held, seed), (), np.empty((0, 0)), np.empty((0, 0)), ())
     reports = {}
     for name, table in tables.items():
         found = read_records(table, schema)
@@ -177,4 +182,4 @@ def _score_likeness(
             values[f"prevalence_coverage{end}"] = coverage.share
             values[f"prevalence_coverage{end}_informative"] = coverage.informative_share
             values[f"prevalence_z{end}"] = coverage.root_mean_square_z
-    return Scores(values | private[0], intervals, joint.names, joint.values, misses)
+    return Scores(values | private[0], intervals, joint.names, joint.values, association.values, misses)
