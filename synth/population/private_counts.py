@@ -69,9 +69,9 @@ def release_tables(codes: Mapping[str, Codes], tables: Sequence[Table], rows: in
     if not tables:
         return Release({}, 0.0, 0.0)
     change = bound_change(tables, rows)
-    dp = _load_opendp()
-    scale = float(dp.binary_search_param(_make_gaussian, d_in=change, d_out=rho, bounds=(1e-6 * change, 1e9 * change)))
-    mechanism = _make_gaussian(scale)
+    scale = change / math.sqrt(2 * rho)
+    while (mechanism := _make_gaussian(scale)).map(change) > rho:  # OpenDP rounds against us
+        scale *= 1 + 1e-12
     noisy = np.array(mechanism(count_tables(codes, tables).tolist()), dtype=np.float64)
     ends = np.cumsum([table.cells for table in tables])[:-1]
     cut = zip(tables, np.split(noisy, ends), strict=True)
@@ -79,6 +79,7 @@ def release_tables(codes: Mapping[str, Codes], tables: Sequence[Table], rows: in
     return Release(counts, scale, float(mechanism.map(change)))
 
 
+@functools.cache
 def find_rho(epsilon: float, delta: float) -> float:
     """Return the largest rho whose conversion is within (``epsilon``, ``delta``); raises PopulationError."""
     if not 0 < epsilon <= MAX_EPSILON:
@@ -98,6 +99,7 @@ def find_rho(epsilon: float, delta: float) -> float:
     return low
 
 
+@functools.cache
 def find_epsilon(rho: float, delta: float) -> float:
     """Return the epsilon of ``rho`` at ``delta``, as OpenDP converts zCDP to approximate differential privacy."""
     dp = _load_opendp()
