@@ -269,7 +269,7 @@ def _facts(table: pa.Table) -> dict[str, float]:
         "cough and fever": float((has["cough"] & has["fever"]).mean()),
         "single visits": float((everything.groupby("patient").size() == 1).mean()),
         "site stays": float((sites[1:] == sites[:-1])[later].mean()),
-        "step of age": float(np.diff(everything.age.to_numpy())[later].mean()),
+        "step of age": float(np.diff(everything.age.to_numpy())[later].mean()) / 20,
     }
 
 
