@@ -83,7 +83,7 @@ def register_model(
 
 
 def _log_model(folder: Path) -> Any:
-    """Log the model in ``folder`` with the active run; MLflow names an artifact as its folder, so it is copied first."""
+    """Log the model in ``folder`` with the active run, from a copy: MLflow names an artifact as its folder."""
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place) / POPULATION
         shutil.copytree(folder, staged)

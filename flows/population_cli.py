@@ -277,7 +277,9 @@ def check(
     """
     populations = _load("flows.populations")
     say("drawing and comparing; this takes a minute or so for 100,000 rows")
-    report = populations.check_table(_open(populations, model, home), table, train, say, sql=sql, home=home, seed=seed)
+    report = _load("flows.population_check").check_table(
+        _open(populations, model, home), table, train, say, sql=sql, home=home, seed=seed
+    )
     document = {"model": model, "table": table, "train": train or "half of TABLE", **report.to_json()}
     if as_json:
         print_json(document)

@@ -33,7 +33,8 @@ class RegisteredPopulation(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row a visit. Input: n, seed (0), where, targets (lists of text), visits ("all" or "first").
 
-        A data frame of one row, or a mapping (MLflow would turn other type hints into checks of its own). Raises PopulationError if nobody can meet what is asked.
+        A data frame of one row, or a mapping: MLflow would turn other type hints into checks of its own.
+        Raises PopulationError if nobody can meet what is asked.
         """
         asked = _read_request(model_input)
         schema = self.model.schema

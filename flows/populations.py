@@ -1,4 +1,4 @@
-"""Population models from the command line to the pure functions: fit, sample and check, each one call."""
+"""Population models from the command line to the pure functions: fit and sample, a few calls each."""
 
 from __future__ import annotations
 
@@ -13,27 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from flows.population_counts import Counter, ShareReport
-from flows.population_rules import Rules, load_rules, parse_rules
+from flows.population_rules import Rules, load_rules
 from flows.population_tables import Roles, Source, explain_options, find_roles, read_table, settle_table
-from synth.errors import PopulationError, suggest_nearest
-from synth.evaluation.records.report import RecordReport, evaluate_records
+from synth.errors import PopulationError
 from synth.population.chain import ChainModel
 from synth.population.conditions import parse_conditions, parse_target
 from synth.population.families import Family, find_family
 from synth.population.fitting import FitProgress
 from synth.population.model_files import check_target, explain_write, fingerprint_model, load_model, save_model
 from synth.population.records import Records, prepare_records
-from synth.population.sampler import sample_records
 from synth.population.sampling import SamplePlan, plan_sample, stream_sample
-from synth.population.schema import PATIENT
-from synth.seeds import COHORT_LEVEL, stream
 
 pc: Any = pyarrow.compute
 Progress = Callable[[int, int, str], AbstractContextManager[Callable[[int], None]]]  # (total, done, unit) -> advance
@@ -85,10 +80,13 @@ def prepare_table(
     said = load_rules(rules) if rules is not None else Rules()
     with explain_options():
         read, source = read_table(table, sql, home, ignore)
-        return _prepare(read, source, find_roles(read, patient, order), tuple(ignore), said, say)
+        return prepare_read_table(read, source, find_roles(read, patient, order), tuple(ignore), said, say)
 
 
-def _prepare(read: Any, source: Source, roles: Roles, ignored: tuple[str, ...], rules: Rules, say: Say) -> Prepared:
+def prepare_read_table(
+    read: Any, source: Source, roles: Roles, ignored: tuple[str, ...], rules: Rules, say: Say
+) -> Prepared:
+    """Return a table that was read as records."""
     for remark in roles.remarks:
         say(remark)
     settled, remarks = settle_table(read, roles)
@@ -266,58 +264,6 @@ def summarise(plan: SamplePlan, shares: Sequence[ShareReport]) -> dict[str, Any]
         "effective_sample_size": plan.effective_subjects,
         "targets": [dataclasses.asdict(share) for share in shares],
     }
-
-
-# ------------------------------------------------------------------------------------------------------------ check
-
-
-def check_table(
-    model: ChainModel, table: str, train: str | None, say: Say, *, sql: bool, home: Path | None, seed: int
-) -> RecordReport:
-    """Return the report of as many synthetic patients as there are training ones, against the patients of ``table``.
-
-    Without ``train``, half of the patients of ``table`` stand for it. Tables are read as the one that was fitted.
-    """
-    held = _read_again(model, table, say, sql, home)
-    if train is not None:
-        real = _read_again(model, train, say, sql, home).table
-        holdout = held.table
-    else:
-        real, holdout = split_patients(held.table, seed)
-    patients = int(pc.max(real[PATIENT]).as_py()) + 1
-    drawn = sample_records(model, patients, seed)
-    return evaluate_records(drawn, real, holdout, model.schema, seed)
-
-
-def _read_again(model: ChainModel, table: str, say: Say, sql: bool, home: Path | None) -> Records:
-    """Return a table as the records of a model: only its attributes, read by the rules of its fit."""
-    how = model.about.get("read", {})
-    rules = parse_rules(how.get("rules", {}), "the model's rules")
-    with explain_options():
-        read, source = read_table(table, sql, home)
-        roles = find_roles(read, how.get("patient"), how.get("order"))
-        wanted = [name for name in (roles.patient, roles.order, *model.schema.names) if name is not None]
-        for name in wanted:
-            if name not in read.column_names:
-                hint = suggest_nearest(name, read.column_names)
-                raise PopulationError(f"table '{table}' lacks the column '{name}' that the model needs.{hint}")
-        return _prepare(read.select(list(dict.fromkeys(wanted))), source, roles, (), rules, say).records
-
-
-def split_patients(table: Any, seed: int) -> tuple[Any, Any]:
-    """Return two record tables of half the patients each, drawn without regard to their records."""
-    people = table[PATIENT].combine_chunks().to_numpy()
-    count = int(people[-1]) + 1
-    order = stream(seed, COHORT_LEVEL, COHORT_LEVEL, "check/halves").permutation(count)
-    halves = []
-    for chosen in np.array_split(order, 2):
-        inside = np.zeros(count, dtype=bool)
-        inside[chosen] = True
-        numbers = np.cumsum(inside) - 1
-        kept = inside[people]
-        half = table.filter(pa.array(kept))
-        halves.append(half.set_column(0, PATIENT, pa.array(numbers[people[kept]])))
-    return halves[0], halves[1]
 
 
 def open_model(name: str, fetch: Callable[[str], Path]) -> ChainModel:

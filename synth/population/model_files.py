@@ -141,6 +141,10 @@ def explain_write(target: Path) -> Iterator[None]:
 
 def load_model(folder: Path) -> ChainModel:
     """Return the model in ``folder``; raises PopulationError, saying what is wrong, if it is not one or is damaged."""
+    if not is_model(folder):
+        raise PopulationError(
+            f"'{folder}' is no model: there is no {MODEL_FILE} with {ARRAYS_FILE} in it. Give the folder of a model."
+        )
     try:
         document = _read_document(folder)
         arrays = _read_arrays(folder)
@@ -242,8 +246,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read_document(folder: Path) -> ModelDocument:
-    if not is_model(folder):
-        raise PopulationError(f"there is no {MODEL_FILE} with {ARRAYS_FILE} in it")
     try:
         values = json.loads(_read(folder / MODEL_FILE, MOST_JSON_BYTES))
     except (ValueError, RecursionError) as error:

@@ -172,7 +172,7 @@ def test_other_files_are_no_models(content: str, saved: Path) -> None:
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(PopulationError, match=r"there is no model\.json"):
+    with pytest.raises(PopulationError, match=r"is no model: there is no model\.json"):
         load_model(tmp_path / "none")
 
 
