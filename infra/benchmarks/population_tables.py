@@ -62,7 +62,7 @@ def rows_to_table(frame: pd.DataFrame, schema: Schema, seed: int) -> pa.Table:
     """Return rows of a model that knows no patients as a record table.
 
     Rows are chained at random: each row of visit t follows a chain of t rows with the same static attributes; a row
-    that finds none is left out. It favours the peer.
+    that finds none is left out, so a peer that makes too few first visits loses rows, which the row counts show.
     """
     static = [column.name for column in schema.columns if column.static]
     return _to_table(chain_rows(frame, static, seed), schema)
