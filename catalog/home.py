@@ -4,9 +4,10 @@
     <home>/writer.lock                                          held by the one committer
     <home>/data/main/<table>/*.parquet                          rows of the tables
     <home>/data/main/pixels/<cohort_id>/<shard_id>.<hash>.parquet   shards
+    <home>/data/main/reference_pixels/<reference_id>/<shard_id>.<hash>.parquet   shards of references (real data)
 
-Shards lie inside the folder of the table ``pixels`` because DuckLake then stores their paths relative to it, so a
-home can be moved or copied to another place.
+Shards lie inside the folder of the table ``pixels`` or ``reference_pixels`` because DuckLake then stores their paths
+relative to it, so a home can be moved or copied to another place.
 """
 
 from __future__ import annotations
@@ -68,6 +69,10 @@ class Home:
     def cohort_folder(self, cohort_id: str) -> Path:
         """Return the folder of a cohort's shards; raises CatalogError if the id is not a plain name."""
         return self.resolve_below(self.pixels / check_name(cohort_id, "cohort_id"))
+
+    def reference_folder(self, reference_id: str) -> Path:
+        """Return the folder of a reference's shards; raises CatalogError if the id is not a plain name."""
+        return self.resolve_below(self.data / "main" / "reference_pixels" / check_name(reference_id, "reference_id"))
 
     def resolve_below(self, path: Path | str) -> Path:
         """Return the absolute form of ``path`` (relative ones start at the root); raises CatalogError if outside."""

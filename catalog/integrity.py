@@ -14,7 +14,7 @@ from catalog.shards import check_shard
 def verify_shards(
     home: Home | Path | str | None = None, cohort_id: str | None = None
 ) -> Generator[VerifyProgress, None, VerifyResult]:
-    """Hash every registered shard (of one cohort, or of all); yield a record after each and return the result.
+    """Hash every registered shard (of one cohort, or of everything); yield a record after each and return the result.
 
     A missing file counts as damaged. Raises CatalogError if the catalog cannot be opened or has no such cohort.
     """
@@ -41,6 +41,9 @@ def verify_all(home: Home | Path | str | None = None, cohort_id: str | None = No
 
 
 def registered_shards(home: Home | Path | str | None = None, cohort_id: str | None = None) -> list[ShardRecord]:
-    """Return the registered shards (of one cohort, or of all); raises CatalogError if the cohort is unknown."""
+    """Return the registered shards (of one cohort, or of all cohorts and references).
+
+    Raises CatalogError if the cohort is unknown.
+    """
     with open_catalog(home) as catalog:
-        return catalog.shards(cohort_id)
+        return catalog.shards(cohort_id) + (catalog.reference_shards() if cohort_id is None else [])

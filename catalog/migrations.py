@@ -26,7 +26,7 @@ class Migration:
         return tuple(sql for table in TABLES for sql in _table_statements(table, self.number))
 
 
-MIGRATIONS = (Migration(1, "first tables"),)
+MIGRATIONS = (Migration(1, "first tables"), Migration(2, "references"))
 LATEST = MIGRATIONS[-1].number
 
 

@@ -16,6 +16,7 @@ from catalog.lake import ALIAS, explain_failure, explain_failures, open_read_onl
 from catalog.migrations import check_version, read_version
 from catalog.query import QueryResult, check_read_only, run_query
 from catalog.records import ShardRecord, StoredImage
+from catalog.reference_reader import Reference, read_reference_shards
 from catalog.rows import scan_from_row, subject_from_rows
 from catalog.stored import ShardFile, read_stored_image
 from synth.errors import CatalogError, ReadOnlyError, suggest_nearest
@@ -145,6 +146,14 @@ class Catalog:
         query = ("SELECT shard_id, cohort_id, path, sha256, bytes, subjects, images FROM shards "
                  "WHERE $1 IS NULL OR cohort_id = $1 ORDER BY cohort_id, path")  # fmt: skip
         return [ShardRecord(**row) for row in self._run(query, [cohort_id]).dicts()]
+
+    def reference(self, name: str) -> Reference:
+        """Return the reference called ``name`` (or with that id); raises CatalogError if there is none."""
+        return Reference(self.home, self._run, name)
+
+    def reference_shards(self) -> list[ShardRecord]:
+        """Return the registered shards of all references."""
+        return read_reference_shards(self._run)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         """Return this thread's cursor."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.nouns import Measurement, Scan
+from synth.nouns import Attribute, Measurement, RefusedItem, Scan
 
 Decision = Literal["released", "refused", "withdrawn"]
 
@@ -53,6 +53,67 @@ class CohortRow:
     images: int
     numeric_profile: Mapping[str, Any] = field(default_factory=dict)
     mlflow_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceShard:
+    """One finished shard of a reference: the items ``first_item`` to ``next_item`` of its source, without the last."""
+
+    shard_id: str
+    reference_id: str
+    path: str
+    sha256: str
+    bytes: int
+    first_item: int
+    next_item: int
+    images: int
+    refused: tuple[RefusedItem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRow:
+    """What is registered about a reference beside its images. ``request`` holds only JSON values."""
+
+    reference_id: str
+    name: str
+    adapter: str
+    source_file: str
+    source_sha256: str
+    request_hash: str
+    request: Mapping[str, Any]
+    attributes: tuple[Attribute, ...]
+    items: int
+    patients_known: bool
+    has_pixels: bool
+    notes: tuple[str, ...] = ()
+    licence: str = "unknown"
+    source: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceState:
+    """How a reference is registered."""
+
+    reference_id: str
+    name: str
+    fingerprint: str
+    images: int
+    patients: int
+    splits: Mapping[str, int]
+    refused: tuple[RefusedItem, ...]
+    licence: str
+    source: str
+    notes: tuple[str, ...]
+    snapshot_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReferenceImage:
+    """One real image, its pixels verified against their SHA-256. ``row`` is its row of ``reference_images``."""
+
+    image_id: str
+    pixels: NDArray[Any]
+    row: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from catalog.codec import encode_array, hash_array
 from catalog.preview import draw_preview
-from catalog.tables import PIXELS
+from catalog.tables import PIXELS, Table
 from synth.errors import CatalogError
 from synth.nouns import Image, Measurement, Scan, ShardPlan, Subject, Visit
 
@@ -26,9 +26,14 @@ _ARROW_TYPES: dict[str, Any] = {
     "INTEGER[]": pa.list_(pa.int32()), "DOUBLE[]": pa.list_(pa.float64()), "VARCHAR[]": pa.list_(pa.string()),
 }  # fmt: skip
 _NESTED = {"measurements": pa.list_(_MEASUREMENT), "masks": pa.list_(_MASK)}
-SHARD_SCHEMA: Any = pa.schema(
-    [pa.field(c.name, _NESTED[c.name] if c.name in _NESTED else _ARROW_TYPES[c.type]) for c in PIXELS.columns]
-)
+
+
+def arrow_types(table: Table, nested: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the name and Arrow type of each column of ``table``; ``nested`` gives those of its nested columns."""
+    return [(c.name, nested[c.name] if c.name in nested else _ARROW_TYPES[c.type]) for c in table.columns]
+
+
+SHARD_SCHEMA: Any = pa.schema([pa.field(name, kind) for name, kind in arrow_types(PIXELS, _NESTED)])
 
 
 EncodedMasks = dict[int, tuple[NDArray[Any], dict[str, Any]]]  # by id; the mask is kept, so its id stays its own

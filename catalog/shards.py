@@ -11,10 +11,10 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,7 +35,10 @@ _DICTIONARY = ("cohort_id", "subject_id", "shard_id", "kind", "status", "dtype",
                "subject_manufacturer_model")  # fmt: skip
 
 
-class _HashingSink(io.RawIOBase):
+Written = TypeVar("Written")
+
+
+class HashingSink(io.RawIOBase):
     """A file that hashes what is written and reports refusals of the disk as StorageError."""
 
     def __init__(self, path: Path) -> None:
@@ -49,9 +52,11 @@ class _HashingSink(io.RawIOBase):
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # shows that its writer is alive
 
     def writable(self) -> bool:
+        """Return True, as files open for writing do."""
         return True
 
     def write(self, data: Any) -> int:
+        """Write and hash ``data``; return its size in bytes."""
         view = memoryview(data).cast("B")
         if not self.discarding:
             with explain_refusals(self.path):
@@ -63,9 +68,11 @@ class _HashingSink(io.RawIOBase):
         return len(view)
 
     def tell(self) -> int:
+        """Return the number of bytes written so far."""
         return self.bytes
 
     def sync(self) -> None:
+        """Make what was written survive a power loss."""
         with explain_refusals(self.path):
             os.fsync(self._file.fileno())
 
@@ -84,26 +91,37 @@ def write_shard(
     the temporary file is removed. An existing file of the same content is replaced by itself.
     """
     home = resolve_home(home)
-    check_name(plan.shard_id, "shard_id", LONGEST_ID)
     folder = home.cohort_folder(plan.cohort_id)
+    path, sink, count = write_hashed(folder, plan.shard_id, lambda sink: _write_images(sink, plan, subjects, images))
+    digest, size = sink.digest.hexdigest(), sink.bytes
+    return ShardRecord(plan.shard_id, plan.cohort_id, home.relative(path), digest, size, plan.subjects, count)
+
+
+def write_hashed(
+    folder: Path, shard_id: str, fill: Callable[[HashingSink], Written]
+) -> tuple[Path, HashingSink, Written]:
+    """Write one file durably as ``<shard_id>.<hash>.parquet``; return its path, its sink and what ``fill`` returned.
+
+    Whatever ``fill`` raises is passed on, and nothing is left behind. Raises StorageError if the disk refuses.
+    """
+    check_name(shard_id, "shard_id", LONGEST_ID)
     make_folder(folder)
-    temporary = folder / f".{plan.shard_id}.{os.getpid()}.{secrets.token_hex(6)}.tmp"
-    sink = _HashingSink(temporary)
+    temporary = folder / f".{shard_id}.{os.getpid()}.{secrets.token_hex(6)}.tmp"
+    sink = HashingSink(temporary)
     try:
-        count = _write_images(sink, plan, subjects, images)
+        written = fill(sink)
         sink.sync()
-        digest = sink.digest.hexdigest()
-        final = folder / f"{plan.shard_id}.{digest[:DIGITS]}.parquet"
+        final = folder / f"{shard_id}.{sink.digest.hexdigest()[:DIGITS]}.parquet"
         with explain_refusals(final):
             temporary.replace(final)
             sync_folder(folder)
     finally:
         sink.release()
         temporary.unlink(missing_ok=True)
-    return ShardRecord(plan.shard_id, plan.cohort_id, home.relative(final), digest, sink.bytes, plan.subjects, count)
+    return final, sink, written
 
 
-def _write_images(sink: _HashingSink, plan: ShardPlan, subjects: Sequence[Subject], images: Iterable[Image]) -> int:
+def _write_images(sink: HashingSink, plan: ShardPlan, subjects: Sequence[Subject], images: Iterable[Image]) -> int:
     """Write all images and the footer; return the number of images."""
     rows = _ordered_rows(plan, _index_subjects(plan, subjects), images)
     writer = _open_writer(sink, plan)
@@ -131,7 +149,7 @@ def _index_subjects(plan: ShardPlan, subjects: Sequence[Subject]) -> dict[str, S
     return {subject.subject_id: subject for subject in subjects}
 
 
-def _open_writer(sink: _HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
+def _open_writer(sink: HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
     metadata = {
         "cohortium.synthetic": "YES",
         "cohortium.notice": "Synthetic data made by Cohortium; no real person is shown.",
@@ -143,7 +161,7 @@ def _open_writer(sink: _HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
     writer = pq.ParquetWriter(
         pa.PythonFile(sink, mode="w"),
         SHARD_SCHEMA,
-        compression={leaf: "none" if leaf in _BLOBS else "zstd" for leaf in _leaf_names()},
+        compression={leaf: "none" if leaf in _BLOBS else "zstd" for leaf in leaf_names(SHARD_SCHEMA)},
         use_dictionary=list(_DICTIONARY),  # type: ignore[arg-type]  # the stubs know only bool
         write_statistics=list(_WITH_STATISTICS),
         write_page_checksum=True,
@@ -153,10 +171,10 @@ def _open_writer(sink: _HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
     return writer
 
 
-def _leaf_names() -> list[str]:
-    """Return the Parquet path of every leaf column of a shard."""
+def leaf_names(layout: Any) -> list[str]:
+    """Return the Parquet path of every leaf column of an Arrow schema."""
     out = pa.BufferOutputStream()
-    pq.write_table(SHARD_SCHEMA.empty_table(), out)
+    pq.write_table(layout.empty_table(), out)
     schema = pq.ParquetFile(pa.BufferReader(out.getvalue())).schema
     return [schema.column(i).path for i in range(len(schema))]
 
@@ -272,9 +290,13 @@ def remove_abandoned(home: Home | Path | str | None, cohort_id: str) -> int:
     The caller sees to it that no build of the cohort begins meanwhile: a writer shows its life just after it has
     created its file.
     """
-    home = resolve_home(home)
+    return remove_abandoned_in(resolve_home(home).cohort_folder(cohort_id))
+
+
+def remove_abandoned_in(folder: Path) -> int:
+    """Delete the temporary files in ``folder`` whose writer has died; return how many."""
     removed = 0
-    for path in home.cohort_folder(cohort_id).glob(".*.tmp"):
+    for path in folder.glob(".*.tmp"):
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,8 +22,9 @@ REMEDY = "Run 'cohortium verify' to see all damage, and build the same recipe ag
 class ShardFile:
     """An open shard that keeps the last row group it read. Page checksums are verified."""
 
-    def __init__(self, home: Home, record: ShardRecord) -> None:
+    def __init__(self, home: Home, record: ShardRecord, remedy: str = REMEDY) -> None:
         self.record = record
+        self.remedy = remedy
         self.path = home.resolve_below(record.path)
         self._key: tuple[int, tuple[str, ...]] | None = None
         self._group: pa.Table | None = None
@@ -34,7 +35,7 @@ class ShardFile:
 
     def damaged(self, reason: str) -> DamagedShardError:
         """Return the error that names this shard, its file and the next step."""
-        return DamagedShardError(f"shard '{self.record.shard_id}' in '{self.path}' is damaged: {reason}. {REMEDY}")
+        return DamagedShardError(f"shard '{self.record.shard_id}' in '{self.path}' is damaged: {reason}. {self.remedy}")
 
     def read_row(self, row: Mapping[str, Any], columns: tuple[str, ...]) -> dict[str, Any]:
         """Return some columns of an image's row as Arrow scalars; raises DamagedShardError if they cannot be read."""
@@ -61,14 +62,16 @@ class ShardFile:
 def read_stored_image(file: ShardFile, row: Mapping[str, Any], measurements: list[dict[str, Any]]) -> StoredImage:
     """Return the image of a joined catalog row; raises DamagedShardError if pixels or masks have changed."""
     blobs = file.read_row(row, ("pixels", "masks"))
-    pixels = _decode(file, "pixels", blobs["pixels"].as_buffer(), row["dtype"], row["shape"], row["pixels_sha256"])
+    pixels = decode_verified(
+        file, "pixels", blobs["pixels"].as_buffer(), row["dtype"], row["shape"], row["pixels_sha256"]
+    )
     masks = {}
     stored = {mask["name"].as_py(): mask for mask in blobs["masks"]}
     for name, digest in zip(row["mask_names"], row["mask_sha256"], strict=True):
         if name not in stored:
             raise file.damaged(f"mask '{name}' of '{row['image_id']}' is missing")
         mask = stored[name]
-        masks[name] = _decode(file, name, mask["data"].as_buffer(), mask["dtype"].as_py(), row["shape"], digest)
+        masks[name] = decode_verified(file, name, mask["data"].as_buffer(), mask["dtype"].as_py(), row["shape"], digest)
     return StoredImage(
         image_id=row["image_id"],
         pixels=pixels,
@@ -83,7 +86,8 @@ def read_stored_image(file: ShardFile, row: Mapping[str, Any], measurements: lis
     )
 
 
-def _decode(file: ShardFile, what: str, data: Any, dtype: str, shape: list[int], digest: str) -> NDArray[Any]:
+def decode_verified(file: ShardFile, what: str, data: Any, dtype: str, shape: list[int], digest: str) -> NDArray[Any]:
+    """Return the array encoded as ``data``; raises DamagedShardError unless its SHA-256 is ``digest``."""
     try:
         array = decode_array(data, dtype, shape)
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from catalog.tables import COHORTS, IMAGES, MEASUREMENTS, SCANS, SUBJECTS, TABLES, Column, Table, View
+from catalog.tables import (
+    COHORTS,
+    IMAGES,
+    MEASUREMENTS,
+    REFERENCE_IMAGES,
+    REFERENCE_SETS,
+    REFERENCE_TERMS,
+    SCANS,
+    SUBJECTS,
+    TABLES,
+    Column,
+    Table,
+    View,
+)
 
 _STATUS_QUERY = """
     SELECT c.cohort_id, c.name, c.subjects, c.images,
@@ -50,6 +63,39 @@ def _released(table: Table) -> View:
 
 RELEASED = tuple(_released(table) for table in (COHORTS, SUBJECTS, SCANS, IMAGES, MEASUREMENTS))
 
+_STATED = tuple(column for column in REFERENCE_TERMS.columns if column.name in ("licence", "source"))
+
+REFERENCE_STATUS = View(
+    "reference_status",
+    "One row per reference with the licence and source that were stated last.",
+    """
+    SELECT r.*, t.licence, t.source FROM reference_sets AS r LEFT JOIN (
+        SELECT * FROM reference_terms
+        QUALIFY row_number() OVER (PARTITION BY reference_id ORDER BY statement DESC) = 1
+    ) AS t ON t.reference_id = r.reference_id
+    """,
+    REFERENCE_SETS.columns + _STATED,
+)
+
+REFERENCE_RECORDS = View(
+    "reference_records",
+    "One row per image or record of a reference, with all its attributes as text: attributes['age_years'].",
+    """
+    SELECT i.*, coalesce(a.attributes, CAST(map() AS MAP(VARCHAR, VARCHAR))) AS attributes
+    FROM reference_images AS i LEFT JOIN (
+        SELECT image_id, map(list(name ORDER BY name), list(
+            CASE kind WHEN 'set' THEN array_to_string(labels, '|') WHEN 'categorical' THEN text
+                      WHEN 'integer' THEN CAST(CAST(number AS BIGINT) AS VARCHAR) ELSE CAST(number AS VARCHAR) END
+            ORDER BY name)) AS attributes
+        FROM reference_attributes GROUP BY image_id
+    ) AS a ON a.image_id = i.image_id
+    """,
+    (
+        *REFERENCE_IMAGES.columns,
+        Column("attributes", "MAP(VARCHAR, VARCHAR)", "Name to value as text; the labels of a set are joined by '|'."),
+    ),
+)
+
 DESCRIPTION_COLUMNS = (
     Column("table_name", "VARCHAR", "Name of the table or view."),
     Column("column_name", "VARCHAR", "Name of the column; null in the row about the table itself."),
@@ -81,4 +127,5 @@ def _describe(views: tuple[View, ...]) -> View:
 _DESCRIPTIONS = View(
     "descriptions", "What every table, view and column means, including the columns of views.", "", DESCRIPTION_COLUMNS
 )
-VIEWS = (COHORT_STATUS, *RELEASED, _describe((COHORT_STATUS, *RELEASED, _DESCRIPTIONS)))
+_OTHERS = (COHORT_STATUS, *RELEASED, REFERENCE_STATUS, REFERENCE_RECORDS)
+VIEWS = (*_OTHERS, _describe((*_OTHERS, _DESCRIPTIONS)))

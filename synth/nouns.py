@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 Sex = Literal["F", "M"]
 Status = Literal["released", "refused", "built"]
+Split = Literal["train", "validation", "holdout"]
+AttributeKind = Literal["categorical", "integer", "continuous", "set"]
+AttributeValue = str | int | float | tuple[str, ...] | None  # None: missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,49 @@ class ShardPlan:
     cohort_id: str
     first_subject: int
     subjects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute of real records: its kind, the unit of a number, and what its values are."""
+
+    name: str
+    kind: AttributeKind
+    unit: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceImage:
+    """One real image, or one real record without an image (``pixels`` is None). It is never released.
+
+    ``item`` is its position in the source, ``name`` what the source calls it, ``order`` what sorts the visits of a
+    patient. ``axes`` has one letter an axis: x, y, z in space (volumes are indexed (x, y, z), pictures (y, x)), c for
+    colours. Stored value times ``intensity_scale`` is the signal. ``affine`` maps voxel indices to millimetres (RAS+);
+    spacing and affine are None where the source does not know them.
+    """
+
+    item: int
+    name: str
+    patient_id: str
+    split: Split
+    attributes: Mapping[str, AttributeValue]
+    order: float | None = None
+    pixels: NDArray[Any] | None = None
+    axes: str = ""
+    spacing_mm: tuple[float, ...] | None = None
+    affine: tuple[float, ...] | None = None
+    intensity_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedItem:
+    """One or more consecutive items of a source that were left out, and why."""
+
+    item: int
+    name: str
+    reason: str
+    items: int = 1
 
 
 @dataclass(frozen=True, slots=True)
