@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import population_cli
+from flows import population_designs_cli
 from flows.settings import Settings, load_settings
 from flows.terminal import Home, Json, console, print_json, say, show_progress
 from synth.errors import CohortiumError, RetryableError
@@ -49,7 +49,7 @@ app = typer.Typer(
     command is run again. Exit codes: 0 done, 1 wrong input or a damaged or differing result, 2 unknown option,
     75 try again later (a full disk, a lock), 130 interrupted.""",
 )
-app.add_typer(population_cli.app)
+app.add_typer(population_designs_cli.app)
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Recipe: a TOML file, e.g. flows/specs/demo.toml.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and the recipe's hash; do nothing.")]
@@ -255,7 +255,7 @@ def leave_interrupted() -> None:
     Workers and servers end with this process, and a build may be cut off anywhere.
     """
     console.show_cursor(True)  # a progress bar hides it
-    say("interrupted: finished shards are kept; run the same command again to continue")
+    say("interrupted: finished shards are kept, nothing else is half-written; run the same command again")
     sys.stdout.flush()
     os._exit(INTERRUPTED)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,13 @@ Sql = Annotated[bool, typer.Option("--sql", help="TABLE is one SELECT over the c
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same people.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")]
+
+
+@app.callback()
+def end_on_signals() -> None:
+    """Let Ctrl-C and a polite kill end a command in order, so that no half-written file stays."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 @app.command()
@@ -218,7 +226,7 @@ def sample(
     populations = _load("flows.populations")
     if out is not None:
         populations.check_out(out, force)
-    plan, counter = populations.make_plan(_open(populations, model, home), subjects, seed, where or (), target or ())
+    plan, counter = populations.make_plan(open_named_model(model, home), subjects, seed, where or (), target or ())
     document: dict[str, Any] = {}
     if out is not None and not dry_run:
         rows, seconds = populations.write_sample(plan, counter, out, visits == "first", force, show_progress)
@@ -230,12 +238,14 @@ def sample(
         _print_sample(document)
 
 
-def _open(populations: Any, model: str, home: Path | None) -> Any:
+def open_named_model(model: str, home: Path | None) -> Any:
+    """Return the model that a folder or a models:/ address names."""
+
     def fetch(uri: str) -> Path:
         folder: Path = _load("flows.model_registry").fetch_model(load_settings(home), uri)
         return folder
 
-    return populations.open_model(model, fetch)
+    return _load("flows.populations").open_model(model, fetch)
 
 
 def _print_sample(document: dict[str, Any]) -> None:
@@ -275,10 +285,9 @@ def check(
 
       cohortium population check models/chest holdout.parquet --json
     """
-    populations = _load("flows.populations")
     say("drawing and comparing; this takes a minute or so for 100,000 rows")
     report = _load("flows.population_check").check_table(
-        _open(populations, model, home), table, train, say, sql=sql, home=home, seed=seed
+        open_named_model(model, home), table, train, say, sql=sql, home=home, seed=seed
     )
     document = {"model": model, "table": table, "train": train or "half of TABLE", **report.to_json()}
     if as_json:

@@ -36,7 +36,6 @@ class Counter:
         self.schema, self.targets, self.where = schema, targets, where
         self.sums = np.zeros((len(targets), 4))  # stratum, inside; the same weighted
         self.astray = 0  # subjects who do not meet ``where``
-        self.before = 0  # subjects written
         asked = [c for target in targets for c in (*target.inside, *target.within)]
         self.columns = {name for c in [*where, *asked] if (name := _find_column(schema, c.node)) is not None}
         self.blind = [any(c.node == VISITS for c in (*t.inside, *t.within)) for t in targets]

@@ -185,19 +185,48 @@ def write_sample(
 
     The file is complete or not there at all. Raises PopulationError for a wrong place, StorageError for a full disk.
     """
+    before = 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal before
+        for table in stream_sample(plan, later=not first_only):
+            counter.add(table, first_only)
+            last = int(table["subject_index"][-1].as_py()) + 1
+            yield table, last - before
+            before = last
+
+    marks = mark_sample(plan.model, {"subjects": plan.subjects, "seed": plan.seed})
+    return write_tables(counted(), out, marks, plan.subjects, overwrite, progress)
+
+
+def mark_sample(model: ChainModel, sample: Mapping[str, Any]) -> dict[str, str]:
+    """Return the marks of a file of synthetic people: that they are, the model, and what was asked of it."""
+    return {
+        "cohortium.synthetic": "YES",
+        "cohortium.notice": NOTICE,
+        "cohortium.population_model": fingerprint_model(model),
+        "cohortium.sample": json.dumps(dict(sample)),
+    }
+
+
+def write_tables(
+    tables: Iterator[Any], out: Path, marks: Mapping[str, str], total: int, overwrite: bool, progress: Progress
+) -> tuple[int, float]:
+    """Stream (table, subjects in it) into ``out`` (.parquet or .csv); return (rows, seconds).
+
+    The file is complete or not there at all. Raises PopulationError for a wrong place, StorageError for a full disk.
+    """
     check_out(out, overwrite)
     started, rows = time.monotonic(), 0
-    with progress(plan.subjects, 0, "subjects") as advance, _open_whole(out) as draft:
+    with progress(total, 0, "subjects") as advance, _open_whole(out) as draft:
         writer = None
         try:
-            for table in stream_sample(plan, later=not first_only):
+            for table, subjects in tables:
                 made = table if out.suffix == ".parquet" else _flatten(table)
-                writer = writer or _open_writer(draft, out.suffix, made.schema, plan)
+                writer = writer or _open_writer(draft, out.suffix, made.schema, marks)
                 writer.write_table(made)
-                counter.add(table, first_only)
                 rows += table.num_rows
-                advance(int(table["subject_index"][-1].as_py()) + 1 - counter.before)
-                counter.before = int(table["subject_index"][-1].as_py()) + 1
+                advance(subjects)
         finally:
             if writer is not None:
                 writer.close()
@@ -228,16 +257,10 @@ def _open_whole(out: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def _open_writer(draft: Path, suffix: str, schema: Any, plan: SamplePlan) -> Any:
+def _open_writer(draft: Path, suffix: str, schema: Any, marks: Mapping[str, str]) -> Any:
     if suffix == ".csv":
         return pa_csv.CSVWriter(draft, schema)
-    marks = {
-        "cohortium.synthetic": "YES",
-        "cohortium.notice": NOTICE,
-        "cohortium.population_model": fingerprint_model(plan.model),
-        "cohortium.sample": json.dumps({"subjects": plan.subjects, "seed": plan.seed}),
-    }
-    return pq.ParquetWriter(draft, schema.with_metadata(marks), compression="zstd")
+    return pq.ParquetWriter(draft, schema.with_metadata(dict(marks)), compression="zstd")
 
 
 def _flatten(table: Any) -> Any:
