@@ -78,7 +78,7 @@ class ChainModel:
 
     @property
     def clock_nodes(self) -> NDArray[np.int64]:
-        """For each delta node: its place, the slot of its clock, the first interval of that, and its codes."""
+        """For each delta node: its place, its clock's slot, first interval and codes, and the slot of its growth."""
         rows = []
         for place, node in enumerate(self.layout.nodes):
             if node.role == "delta":
@@ -88,8 +88,9 @@ class ChainModel:
                     if other.name == node.attribute and other.first
                 )
                 size = len(self.codings.columns[node.attribute].low)
-                rows.append((place, self.layout.slot(node.attribute), start, size))
-        return np.array(rows, dtype=np.int64).reshape(-1, 4)
+                grown = self.layout.slot(name_grown(node.attribute))
+                rows.append((place, self.layout.slot(node.attribute), start, size, grown))
+        return np.array(rows, dtype=np.int64).reshape(-1, 5)
 
     @functools.cached_property
     def packed(self) -> Packed:
@@ -110,6 +111,11 @@ def name_label(attribute: str, label: str) -> str:
 def name_missing_set(attribute: str) -> str:
     """Return the name of the slot and node that says whether a set is missing."""
     return f"{attribute} {MISSING}"
+
+
+def name_grown(clock: str) -> str:
+    """Return the name of the slot that says how much a clock has grown from the first visit to the one before."""
+    return f"{clock} grown"
 
 
 class _LayoutPlanner:
@@ -169,7 +175,8 @@ class _LayoutPlanner:
         seen = [
             (self.slots.index(name), self.add(f"{name} seen", True), self.add(f"{name} share", True)) for name in labels
         ]
-        known = [*static, *(slot for _, slot in previous), *(share for _, _, share in seen), visits, place]
+        grown = [self.add(name_grown(name), True) for name in self.clocks]
+        known = [*static, *(kept for _, kept in previous), *(share for _, _, share in seen), *grown, visits, place]
         for name in self.clocks:
             slot = self.add(f"{name} since", True)
             current = self.slots.index(name)

@@ -19,6 +19,7 @@ from synth.population.chain import (
     Codings,
     Layout,
     Node,
+    name_grown,
     name_label,
     name_missing_set,
     plan_layout,
@@ -89,6 +90,7 @@ def encode_records(records: Records) -> Rows:
         current |= _encode_labels(schema.column(name), labels, columns[name])
     for name, coding in deltas.items():
         current[f"{name} since"] = _encode_delta(coding, columns[name], first)
+        current[name_grown(name)] = _encode_growth(coding, columns[name], first, people)
     if visits is not None:
         current[VISITS] = visits.encode_numbers(seen[people].astype(np.float64)).astype(np.uint8)
         current["place"] = np.minimum(columns[VISIT].to_numpy(), 255).astype(np.uint8)
@@ -117,6 +119,14 @@ def _fit_delta(name: str, values: Any, first: NDArray[np.bool_]) -> Coding:
 def _encode_delta(coding: Coding, values: Any, first: NDArray[np.bool_]) -> Codes:
     codes = coding.encode_numbers(_steps(values, first)).astype(np.uint8)
     return np.where(first, 0, codes).astype(np.uint8)
+
+
+def _encode_growth(coding: Coding, values: Any, first: NDArray[np.bool_], people: NDArray[np.int64]) -> Codes:
+    """Return the code of the growth from the first visit to the one before; 0 at first visits."""
+    numbers = values.to_numpy().astype(np.float64)
+    before = np.concatenate([numbers[:1], numbers[:-1]])
+    grown = np.maximum(before - numbers[first][people], 0.0)
+    return np.where(first, 0, coding.encode_numbers(grown)).astype(np.uint8)
 
 
 def _encode_labels(column: Column, bits: Codes, values: Any) -> dict[str, Codes]:

@@ -144,8 +144,8 @@ def draw_later(  # type: ignore[no-untyped-def]
 ):
     """Draw every later visit; ``states`` and ``values`` hold the first visit of subject ``i`` in row ``starts[i]``.
 
-    ``clocks``: for each delta node (node, slot of the clock, first interval, codes). ``starts`` has one entry more than
-    there are subjects.
+    ``clocks``: for each delta node (node, slot of the clock, first interval, codes, slot of its growth). ``starts`` has
+    one entry more than there are subjects.
     """
     nodes, feature, code_, equal, left, right, leaf, probability, intervals, previous, seen = model
     for i in range(subjects.size):
@@ -162,6 +162,10 @@ def draw_later(  # type: ignore[no-untyped-def]
                 state[seen[p, 1]] = count
                 state[seen[p, 2]] = 0 if count == 0 else 1 + min(count * SHARES // min(visit, 255), SHARES - 1)
             state[place_slot] = min(visit, 255)
+            for clock in range(clocks.shape[0]):
+                n = clocks[clock, 0]
+                grown = number[nodes[n, 5]] - values[starts[i], nodes[n, 5]]
+                state[clocks[clock, 4]] = _code_of(grown, intervals, nodes[n, 6], nodes[n, 7])
             clock = 0
             for n in range(nodes.shape[0]):
                 if nodes[n, 1] == 1:
