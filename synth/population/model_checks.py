@@ -39,13 +39,13 @@ def check_model(model: ChainModel) -> None:
     _check_codings(model)
     _check_slots(model.layout)
     _check_nodes(model)
-    _check_memory(model.schema, model.layout)
     if len(model.trees) != len(model.layout.nodes):
         raise PopulationError(f"it has {len(model.trees)} trees for {len(model.layout.nodes)} nodes")
     for node, tree in zip(model.layout.nodes, model.trees, strict=True):
         flaw = _find_tree_flaw(tree, node, _count_codes(model, node))
         if flaw:
             raise PopulationError(f"the tree of '{node.name}': {flaw}")
+    _check_memory(model.schema, model.layout, _find_clock_slots(model))
 
 
 def _check_schema(schema: Schema) -> None:
@@ -176,7 +176,15 @@ def _names_of_nodes(schema: Schema) -> list[str]:
     return [*names, VISITS] if schema.repeated else names
 
 
-def _check_memory(schema: Schema, layout: Layout) -> None:
+def _find_clock_slots(model: ChainModel) -> list[int]:
+    """Return the slots that the kernel fills for clocks, besides their own: from the fifth column of clock_nodes on."""
+    try:
+        return [int(slot) for slot in model.clock_nodes[:, 4:].ravel()]
+    except (ValueError, StopIteration) as error:
+        raise PopulationError("a clock lacks a slot that it needs; an older version may have fitted it") from error
+
+
+def _check_memory(schema: Schema, layout: Layout, clock_slots: list[int]) -> None:
     """Check what is remembered from visit to visit: it must not be written over what is drawn."""
     if not schema.repeated:
         if layout.previous or layout.seen:
@@ -188,7 +196,7 @@ def _check_memory(schema: Schema, layout: Layout) -> None:
     read = [slot for slot, _ in layout.previous] + [slot for slot, _, _ in layout.seen]
     if not all(0 <= slot < len(layout.slots) for slot in [*kept, *read]):
         raise PopulationError("it remembers slots that there are not")
-    written = [*kept, layout.slot(PLACE)]
+    written = [*kept, *clock_slots, layout.slot(PLACE)]
     if len(set(written)) < len(written) or {node.slot for node in layout.nodes} & set(written):
         raise PopulationError("what it remembers is written over what it draws")
 
