@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from flows.population_counts import Counter, ShareReport
 from flows.population_rules import Rules, load_rules
-from flows.population_tables import Roles, Source, explain_options, find_roles, read_table, settle_table
+from flows.population_tables import RESERVED, Roles, Source, explain_options, find_roles, read_table, settle_table
 from synth.errors import PopulationError
 from synth.population.chain import ChainModel
 from synth.population.conditions import parse_conditions, parse_target
@@ -92,7 +92,13 @@ def prepare_read_table(
     settled, remarks = settle_table(read, roles)
     for remark in remarks:
         say(remark)
-    return Prepared(prepare_records(settled, roles.patient, roles.order, rules.cleaning), source, roles, ignored, rules)
+    records = prepare_records(settled, roles.patient, roles.order, rules.cleaning)
+    if roles.order in RESERVED and roles.order in records.schema.names:
+        raise PopulationError(
+            f"column '{roles.order}' sorts the visits and holds more than their numbers, which would be learned, but "
+            "samples use that name themselves; rename it, for example to month."
+        )
+    return Prepared(records, source, roles, ignored, rules)
 
 
 def choose_family(name: str, prepared: Prepared, options: Mapping[str, float | int | None]) -> Family:

@@ -365,6 +365,9 @@ BAD_TABLES: dict[str, tuple[Callable[[], pa.Table], tuple[str, ...]]] = {
         lambda: change(weight=[f"{50 + n % 40}.5" for n in range(ROWS)]), ("'weight'", "rules.weight.kind"),
     ),
     "a name of samples": (lambda: change(design_weight=range(ROWS)), ("'design_weight'", "rename it")),
+    "visits that are months": (
+        lambda: change(follow_up=None, visit=6 * make_table()["follow_up"].to_numpy()), ("'visit'", "rename it"),
+    ),
     "missing patient": (
         lambda: change(patient_id=[None, *range(ROWS - 1)]), ("'patient_id'", "missing in 1 rows"),
     ),

@@ -246,6 +246,7 @@ HOSTILE: dict[str, Callable[[ChainModel], ChainModel]] = {
     "memory over what is drawn": change_layout(previous=lambda pairs: ((pairs[0][0], 0), *pairs[1:])),
     "count beyond the state": change_layout(seen=lambda rows: ((0, -1, 10_000), *rows[1:])),
     "no place of the visit": change_layout(slots=lambda slots: tuple(s.replace("place", "plaice") for s in slots)),
+    "no growth of a clock": change_layout(slots=lambda slots: tuple(s.replace("grown", "gone") for s in slots)),
     "two slots of one name": change_layout(slots=lambda slots: (slots[1], *slots[1:])),
     "clock that is no number": change_layout(clocks=lambda _: ("sex",)),
     "no first visit": change_layout(nodes=lambda nodes: tuple(replace(n, first=False) for n in nodes)),
