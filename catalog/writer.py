@@ -181,13 +181,13 @@ def _insert_cohort(connection: duckdb.DuckDBPyConnection, cohort: CohortRow, rec
 
 def _insert_rows(connection: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
     """Copy everything but the blobs from the shards into the tables, and register the shards as ``pixels``."""
-    source = f"read_parquet([{', '.join(quote(str(path)) for path in paths)}])"
+    files = f"[{', '.join(quote(str(path)) for path in paths)}]"
+    source = f"read_parquet({files})"
     connection.execute("INSERT INTO subjects" + _SUBJECTS.format(source=source))
     connection.execute(f"INSERT INTO scans SELECT DISTINCT {', '.join(c.name for c in SCANS.columns)} FROM {source}")
     connection.execute(f"INSERT INTO images SELECT {', '.join(c.name for c in IMAGES.columns)} FROM {source}")
     connection.execute("INSERT INTO measurements" + _MEASUREMENTS.format(source=source))
-    for path in paths:
-        connection.execute(f"CALL ducklake_add_data_files('{ALIAS}', 'pixels', {quote(str(path))})")
+    connection.execute(f"CALL ducklake_add_data_files('{ALIAS}', 'pixels', {files})")
 
 
 def _check_counts(connection: duckdb.DuckDBPyConnection, cohort: CohortRow) -> None:

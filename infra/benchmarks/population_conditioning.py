@@ -73,7 +73,7 @@ def draw_weights(path: Path, plan: SamplePlan, tables: list[pa.Table], shares: l
     left.set_xticks(range(len(shares)), [share.target.replace("|", "\nof ") for share in shares], fontsize=8)
     left.set_ylabel("share (%)")
     left.set_yscale("symlog", linthresh=0.1)
-    left.legend()
+    left.legend(ncols=2, fontsize=8, loc="center left")
     weights = np.concatenate([table["design_weight"].to_numpy() for table in tables])
     values, counts = np.unique(weights, return_counts=True)
     right.scatter(values, counts, s=25)
