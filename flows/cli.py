@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import population_designs_cli
+from flows import import_cli, population_designs_cli
 from flows.settings import Settings, load_settings
 from flows.terminal import Home, Json, console, print_json, say, show_progress
 from synth.errors import CohortiumError, RetryableError
@@ -50,6 +50,7 @@ app = typer.Typer(
     75 try again later (a full disk, a lock), 130 interrupted.""",
 )
 app.add_typer(population_designs_cli.app)
+app.command("import")(import_cli.import_data)
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Recipe: a TOML file, e.g. flows/specs/demo.toml.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and the recipe's hash; do nothing.")]
