@@ -140,6 +140,11 @@ def _cut_levels(
             parts.append(Level(weight, -math.inf, math.inf))
     named = [(level, tuple(_admits(c, level, coding, node) for c in [*where, *asked])) for level in parts]
     kept = [(level, signs[len(where) :]) for level, signs in named if all(signs[: len(where)])]
+    if not kept and coding is not None and coding.column.is_number:
+        raise PopulationError(
+            f"nobody can meet all that is asked of '{node.name}': the population has {coding.low[0]:g} to "
+            f"{coding.high[-1]:g}, or the conditions contradict."
+        )
     if not kept:
         raise PopulationError(f"nobody can meet all that is asked of '{node.name}'; the conditions contradict.")
     merged: dict[tuple[object, ...], Level] = {}

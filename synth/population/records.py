@@ -20,6 +20,7 @@ pc: Any = pyarrow.compute
 Arrow = Any  # tables and arrays of Arrow, whose stubs know too little of compute functions
 MAX_CATEGORIES = 200
 MAX_LABELS = 60
+RESERVED = (PATIENT, VISIT, "visits", "place", "subject_index", "design_weight")
 MIN_PATIENTS = 30
 KINDS: tuple[Kind, ...] = ("categorical", "integer", "continuous", "set")
 _DATE = re.compile(r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})([ T]\d{1,2}:\d{2}.*)?\s*$")
@@ -81,8 +82,14 @@ def prepare_records(
     _check_names(table, patient, order, rules, ignore)
     cleaner = _Cleaner(table, rules)
     names = [name for name in table.column_names if name not in {patient, order, *ignore}]
-    if order is not None and not _is_rank(table, patient, order):
+    if order is not None and order not in set(ignore) and not _is_rank(table, patient, order):
         names.append(order)
+    for name in names:
+        if name in RESERVED:
+            raise PopulationError(
+                f"column '{name}' has a name that drawn tables need for themselves ({', '.join(RESERVED)}); rename it, "
+                f"for example '{name}_given', or leave it out (ignore '{name}')."
+            )
     if not names:
         raise PopulationError("the table has no column left to learn from; ignore fewer columns.")
     columns = {name: cleaner.read(name) for name in names}
@@ -261,7 +268,7 @@ class _Cleaner:
         named = _respell(flat, rule.spellings)
         self.note(name, "spelling of a label changed", int(pc.sum(pc.not_equal(named, flat)).as_py() or 0))
         pairs = sorted({(int(p), v) for p, v in zip(parents, named.to_pylist(), strict=True) if v})
-        self.note(name, "repeated or empty labels removed", len(parents) - len(pairs))
+        self.note(name, "repeated labels removed", sum(bool(word) for word in named.to_pylist()) - len(pairs))
         labels = {label for _, label in pairs}
         if not labels:
             raise PopulationError(f"column '{name}' holds only empty sets; leave it out (ignore '{name}').")
@@ -309,7 +316,7 @@ def _refuse_odd_text(name: str, distinct: Arrow, rule: Rule) -> None:
 
 def _parse(text: str | None) -> float:
     try:
-        value = float(text) if text is not None else math.nan
+        value = float(text) if text is not None and "_" not in text else math.nan
     except ValueError:
         return math.nan
     return value if math.isfinite(value) else math.nan

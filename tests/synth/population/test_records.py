@@ -137,11 +137,24 @@ def test_too_few_patients_are_refused():
         ({"patient": "patient_di"}, "no column 'patient_di'.*Did you mean 'patient_id'"),
         ({"ignore": ["nothing"]}, "ignore: the table has no column 'nothing'"),
         ({"order": "age_years"}, "name the patient's column too"),
+        ({"patient": "patient_id", "order": "visit"}, "'visit' has a name that drawn tables need"),
         ({"rules": {"x": Rule(kind="colour")}}, "rules.x.kind: 'colour' is not known"),
         ({"rules": {"x": Rule(outside="guess")}}, "rules.x.outside"),
     ],
 )
 def test_options_that_do_not_fit_the_table_are_refused(options, message):
-    made = table(patient_id=list(range(ROWS)), x=list("ab") * 30)
+    made = table(patient_id=list(range(ROWS)), x=list("ab") * 30, visit=[6 * n % 77 for n in range(ROWS)])
     with pytest.raises(PopulationError, match=message):
         prepare_records(made, **options)
+
+
+def test_an_order_that_is_ignored_is_not_learned():
+    made = prepare_records(
+        table(who=[n // 2 for n in range(ROWS)], day=[n * n for n in range(ROWS)]), "who", "day", ignore=["day"]
+    )
+    assert made.schema.names == ("age_years",)
+
+
+def test_names_of_images_are_no_numbers():
+    with pytest.raises(PopulationError, match="different values"):
+        prepare_records(pa.table({"x": [f"{n:08d}_000" for n in range(300)]}))

@@ -141,6 +141,7 @@ def test_a_slice_of_a_billion(model):
         ("age_years=old", (), "is no range"),
         ("age_years=200:", (), "nobody is between"),
         ("sex=F;sex=M", (), "contradict"),
+        ("visits=1000:", (), "the population has 1 to"),
         ("", ("sex=F@0.6", "sex=M@0.6"), "sum to 1.2"),
         ("", ("sex=F@-0.1",), "share from 0 to 1"),
         ("sex=M", ("sex=F@0.5",), "nobody with it"),
