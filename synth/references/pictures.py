@@ -37,6 +37,7 @@ def decode_picture(data: bytes, budget: Budget) -> NDArray[Any]:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # what Pillow only warns of is damage
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 return _decode(picture, budget)
