@@ -9,6 +9,7 @@ from synth.physics.signal import SEQUENCES
 from synth.population import POPULATIONS
 from synth.population.families import FAMILIES
 from synth.population.scanners import CleaningReport
+from synth.references import ADAPTERS
 
 
 def describe_registries() -> dict[str, dict[str, str]]:
@@ -22,6 +23,7 @@ def describe_registries() -> dict[str, dict[str, str]]:
         },
         "families of population models": {name: family.description for name, family in FAMILIES.items()},
         "measurements": {name: f"[{m.unit}] {m.description}" for name, m in MEASURES.items()},
+        "adapters of real data": {name: adapter.description for name, adapter in ADAPTERS.items()},
         "tables": {table.name: table.description for table in TABLES},
     }
 
