@@ -32,7 +32,12 @@ app = typer.Typer(
     docs/populations.md explains how the models work and what they do and do not protect.""",
 )
 
-Table = Annotated[str, typer.Argument(metavar="TABLE", help="A .parquet or .csv file; with --sql, a query instead.")]
+Table = Annotated[
+    str,
+    typer.Argument(
+        metavar="TABLE", help="A .parquet or .csv file, or reference:NAME[/SPLIT]; with --sql, a query instead."
+    ),
+]
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Folder of a model, or models:/NAME@ALIAS or models:/NAME/VERSION.")
 ]

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from catalog import open_catalog
 from synth.errors import PopulationError, suggest_nearest
-from synth.population.records import MAX_CATEGORIES
+from synth.population.records import MAX_CATEGORIES, RESERVED
 
 pc: Any = pyarrow.compute
 SUFFIXES = (".parquet", ".csv")
-RESERVED = ("subject_index", "patient", "visit", "visits", "place", "design_weight")  # of models and samples themselves
+REFERENCE = "reference:"
 _PATIENT = ("patientid", "subjectid", "participantid", "personid", "patient", "subject", "participant", "person")
 _ORDER = (
     "followup",
@@ -66,7 +66,9 @@ def explain_options() -> Iterator[None]:
 
 
 def read_table(table: str, sql: bool, home: Path | None, ignore: Sequence[str] = ()) -> tuple[Any, Source]:
-    """Return the table at a path (or of a query over the catalog) without the ignored columns, and where it is from.
+    """Return the table at a path, of a reference or of a query, without the ignored columns, and where it is from.
+
+    A reference is ``reference:NAME`` or, for the patients of one split alone, ``reference:NAME/train``.
 
     Raises PopulationError or CatalogError if it cannot be read.
     """
@@ -76,6 +78,9 @@ def read_table(table: str, sql: bool, home: Path | None, ignore: Sequence[str] =
         made = found if isinstance(found, pa.Table) else pa.table(found)
         source = Source(f"SQL: {' '.join(table.split())}")
         _check_ignored(made.column_names, ignore)
+    elif table.startswith(REFERENCE):
+        made, source = _read_reference(table, home)
+        _check_ignored(made.column_names, ignore)
     else:
         made, source = _read_file(Path(table), ignore)
     names = made.column_names
@@ -83,6 +88,15 @@ def read_table(table: str, sql: bool, home: Path | None, ignore: Sequence[str] =
     if twice:
         raise PopulationError(f"column '{twice[0]}' is there more than once; rename one of them.")
     return made.drop_columns([name for name in ignore if name in names]), source
+
+
+def _read_reference(table: str, home: Path | None) -> tuple[Any, Source]:
+    """Return the records of a reference with their patient and visit, and where they are from."""
+    name, _, split = table.removeprefix(REFERENCE).partition("/")
+    with open_catalog(home) as catalog:
+        reference = catalog.reference(name)
+        made, fingerprint = reference.records(split or None), reference.fingerprint
+    return made.drop_columns(["image_id", "name", "split", "visit_order"]), Source(table, fingerprint)
 
 
 def _check_ignored(names: Sequence[str], ignore: Sequence[str]) -> None:

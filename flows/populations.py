@@ -20,14 +20,14 @@ import pyarrow.parquet as pq
 
 from flows.population_counts import Counter, ShareReport
 from flows.population_rules import Rules, load_rules
-from flows.population_tables import RESERVED, Roles, Source, explain_options, find_roles, read_table, settle_table
+from flows.population_tables import Roles, Source, explain_options, find_roles, read_table, settle_table
 from synth.errors import PopulationError
 from synth.population.chain import ChainModel
 from synth.population.conditions import parse_conditions, parse_target
 from synth.population.families import Family, find_family
 from synth.population.fitting import FitProgress
 from synth.population.model_files import check_target, explain_write, fingerprint_model, load_model, save_model
-from synth.population.records import Records, prepare_records
+from synth.population.records import RESERVED, Records, prepare_records
 from synth.population.sampling import SamplePlan, plan_sample, stream_sample
 
 pc: Any = pyarrow.compute

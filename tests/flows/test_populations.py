@@ -490,3 +490,19 @@ def test_a_sample_that_fails_halfway_leaves_nothing(
     assert (code, out) == (75, "")
     assert "No space left" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reference_is_a_table_too(run, folder, monkeypatch, tmp_path, capfd):
+    arguments = ["import", folder / "people.parquet", "--name", "people", "--licence", "none", "--source", "a test"]
+    monkeypatch.setattr(sys, "argv", ["cohortium", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code, capfd.readouterr().err
+    code, out, err = run("fit", "reference:people/train", "--out", "model", "--no-register", "--json")
+    assert code == 0, err
+    document = json.loads(out)
+    assert 0.5 * PATIENTS < document["patients"] < 0.9 * PATIENTS
+    assert {a["name"] for a in document["attributes"]} >= {"age_years", "sex", "findings"}
+    code, _, err = run("fit", "reference:nobody", "--out", "other", "--no-register")
+    assert code == 1
+    assert "nobody" in err
