@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from synth.references.splits import DEFAULT_SHARES
 
 DIGITS = 10  # of the request's hash in a reference's id
 LONGEST_NAME = 63 - 1 - DIGITS
+SHOW_EVERY_S = 0.2  # drawing a bar costs more than reading a record
 Progress = Callable[[int, int, str], AbstractContextManager[Callable[[int], None]]]
 _SETTLED = ("pixels", "image_bytes", "file_bytes", "table_bytes", "memory_bytes", "seconds_per_item")
 
@@ -162,9 +164,14 @@ def _feed(planned: ImportPlan, first: int, advance: Callable[[int], None]) -> It
     request = planned.request
     path = request.path.expanduser().resolve()
     shares: dict[Split, float] = dict(DEFAULT_SHARES)
+    passed, shown_at = 0, time.monotonic()
     for item in read_items(path, planned.plan, request.budget, request.seed, shares, first):
-        advance(item.items if isinstance(item, RefusedItem) else 1)
+        passed += item.items if isinstance(item, RefusedItem) else 1
+        if time.monotonic() - shown_at > SHOW_EVERY_S:
+            advance(passed)
+            passed, shown_at = 0, time.monotonic()
         yield item
+    advance(passed)
 
 
 def _make_row(planned: ImportPlan, shards: list[ReferenceShard]) -> ReferenceRow:

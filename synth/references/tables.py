@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute
@@ -31,6 +31,7 @@ NAME_NAMES = ("image_id", "image", "image_index", "image_name", "image_path", "f
               "img", "img_id", "dicom_id", "id")  # fmt: skip
 MISSING = ("", "n/a", "N/A", "NA", "na", "NaN", "nan", "null", "NULL", "None", "none.", "#N/A", "?", "missing")
 MAX_CATEGORIES = 200
+SKIPPED = "cohortium.skipped"
 MAX_LABELS = 200
 SEPARATORS = ("|", ";")
 UNITS = {
@@ -78,7 +79,13 @@ def read_text_table(path: Path, budget: Budget) -> Arrow:
     except UnicodeDecodeError as error:
         raise ReferenceError(f"table '{path.name}' is not UTF-8 text: {error}. Save it as UTF-8.") from error
     delimiter = "\t" if path.suffix == ".tsv" else max((",", ";", "\t"), key=first.count)
-    parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=False)
+    skipped: list[int] = []
+
+    def skip_row(row: Any) -> Literal["skip", "error"]:
+        skipped.append(int(row.number or 0))
+        return "skip"
+
+    parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip_row)
     try:
         header = pa_csv.open_csv(
             io.BytesIO(data), pa_csv.ReadOptions(use_threads=False), parse,
@@ -92,7 +99,13 @@ def read_text_table(path: Path, budget: Budget) -> Arrow:
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise ReferenceError(f"table '{path.name}' cannot be read: {str(error)[:300]}") from error
     _check_rows(path, table.num_rows, budget)
-    return table
+    return table.replace_schema_metadata({SKIPPED: _describe_skipped(skipped)}) if skipped else table
+
+
+def _describe_skipped(numbers: list[int]) -> str:
+    lines = sorted(set(numbers))
+    shown = ", ".join(map(str, lines[:10])) + (" ..." if len(lines) > 10 else "")
+    return f"{len(lines)} rows do not have as many cells as the header and are left out (lines {shown})"
 
 
 def _check_header(path: Path, names: Sequence[str], budget: Budget) -> None:
@@ -154,7 +167,8 @@ def find_columns(table: Arrow, hints: TableHints) -> TableColumns:
         name = None
     rest = [column for column in rest if column != name]
     order = next((c for c in rest if _plain(c) in ORDER_NAMES and _is_numeric(table[c])), None) if patient else None
-    notes: list[str] = []
+    metadata = table.schema.metadata or {}
+    notes = [metadata[SKIPPED.encode()].decode()] if SKIPPED.encode() in metadata else []
     if patient is not None and table[patient].null_count:
         notes.append(f"column '{patient}' is missing in {table[patient].null_count} rows; they are refused")
     picked = _pick(rest, order, hints.wanted, table.column_names)

@@ -190,6 +190,14 @@ def test_tables_of_records_alone(tmp_path):
     assert (plan.adapter, plan.has_pixels, len(found)) == ("table", False, 9)
 
 
+def test_rows_of_another_length_are_named_and_left_out(tmp_path):
+    (tmp_path / "r.csv").write_text('patient,age,note\na,1,"two\nlines"\nb,2\nc,3,x\nd,4,x,5\n')
+    plan, found, _ = read_source(tmp_path / "r.csv")
+    assert [item.attributes["age"] for item in found] == [1, 3]
+    assert "2 rows do not have as many cells as the header" in plan.notes[0]
+    assert found[0].attributes["note"] == "two\nlines"
+
+
 def test_bids(tmp_path):
     plan, found, refused = read_source(write_bids(tmp_path))
     assert (plan.adapter, plan.items, plan.patients) == ("nifti", 5, 3)
