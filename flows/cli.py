@@ -43,6 +43,8 @@ app = typer.Typer(
 
       cohortium dashboard                        look at it in a browser
 
+      cohortium import PATH --name NAME          register real data as a Reference, never released
+
       cohortium population --help                learn a population from a real table, draw people from it
 
     Everything is kept below COHORTIUM_HOME (default: ./cohortium-data). Interrupted work continues when the same
