@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.settings import Settings  # sets MLflow's quiet defaults before it is imported
-from flows.tracking import prepare_store
+from flows.tracking import use_store
 
 import mlflow  # isort: skip
 import mlflow.pyfunc
@@ -64,9 +64,9 @@ def register_model(
 
     ``documents`` are kept as JSON files by name. Raises StorageError if MLflow's store cannot be written.
     """
-    with _explain_store(settings, f"the model is saved in '{folder}', but not registered"), warnings.catch_warnings():
+    unregistered = f"the model is saved in '{folder}', but not registered"
+    with _explain_store(settings, unregistered), warnings.catch_warnings(), use_store(settings):
         warnings.simplefilter("ignore")  # hints about signatures and type hints
-        _open_store(settings)
         experiment = _find_experiment(settings)
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
             mlflow.log_params({key: str(value)[:500] for key, value in params.items() if value is not None})
@@ -100,8 +100,7 @@ def fetch_model(settings: Settings, uri: str) -> Path:
 
     Only data is fetched: the code that MLflow keeps with the model is not run.
     """
-    with _explain_store(settings, f"'{uri}' cannot be fetched"):
-        _open_store(settings)
+    with _explain_store(settings, f"'{uri}' cannot be fetched"), use_store(settings):
         try:
             return Path(mlflow.artifacts.download_artifacts(f"{uri.rstrip('/')}/artifacts/{POPULATION}"))
         except (MlflowException, OSError) as error:
@@ -111,12 +110,6 @@ def fetch_model(settings: Settings, uri: str) -> Path:
                 f"'{uri}' is no registered population model ({_first_line(error)}). "
                 f"Registered: {', '.join(known) or 'none'}; write models:/NAME@{CANDIDATE} or models:/NAME/VERSION."
             ) from error
-
-
-def _open_store(settings: Settings) -> None:
-    prepare_store(settings)
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    mlflow.set_registry_uri(settings.tracking_uri)
 
 
 def _find_experiment(settings: Settings) -> str:

@@ -114,7 +114,7 @@ def finish_run(
     client.log_dict(run_id, {"gates": gates, "reasons": list(report.reasons)}, "report.json")
     for picture in pictures:
         client.log_artifact(run_id, str(picture))
-    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
+    with warnings.catch_warnings(), use_store(settings), mlflow.start_run(run_id=run_id):
         warnings.simplefilter("ignore")  # hints about integer columns with missing values: there are none
         dataset = mlflow.data.from_pandas(
             subjects.to_pandas(), source=str(settings.home.metadata), name=plan.cohort_id, digest=f"snap-{snapshot_id}"
@@ -128,8 +128,22 @@ def _finite(value: float) -> float | None:
 
 def _open_client(settings: Settings) -> MlflowClient:
     prepare_store(settings)
+    return MlflowClient(settings.tracking_uri)
+
+
+@contextmanager
+def use_store(settings: Settings) -> Iterator[None]:
+    """Let MLflow's functions that know no store use ours, and forget it again.
+
+    MLflow puts it into the environment, from where later builds of other homes would take it.
+    """
+    prepare_store(settings)
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(settings.tracking_uri)
-    return MlflowClient()
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None forgets
 
 
 def _is_local(settings: Settings) -> bool:

@@ -49,6 +49,7 @@ def browser_page(address: str):
         if message.type == "error" and not PROBE.search(message.location.get("url", "")):
             problems.append(f"{message.text} {message.location}")
 
+    playwright.expect.set_options(timeout=20_000)  # ms: the first page of a fresh server on a busy machine
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1500, "height": 1000})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -506,3 +507,14 @@ def test_a_reference_is_a_table_too(run, folder, monkeypatch, tmp_path, capfd):
     code, _, err = run("fit", "reference:nobody", "--out", "other", "--no-register")
     assert code == 1
     assert "nobody" in err
+
+
+def test_registering_leaves_no_store_behind_for_the_next_home(run, folder):
+    before = dict(os.environ)
+    code, _, err = run(
+        "fit", folder / "people.parquet", "--ignore", "image_id", "--rules", folder / "rules.toml", "--out", "m"
+    )
+    assert code == 0, err
+    assert {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")} == {
+        k: v for k, v in before.items() if k.startswith("MLFLOW_")
+    }
