@@ -20,7 +20,7 @@ from catalog.codec import encode_array, hash_array
 from catalog.home import Home, resolve_home
 from catalog.records import ReferenceShard
 from catalog.rows import arrow_types, dump_json
-from catalog.shards import DIGITS, ROW_GROUP_BYTES, HashingSink, hash_file, leaf_names, write_hashed
+from catalog.shards import ROW_GROUP_BYTES, HashingSink, leaf_names, read_proved, write_hashed
 from catalog.tables import REFERENCE_PIXELS
 from synth.errors import CatalogError
 from synth.nouns import Attribute, AttributeValue, ReferenceImage, RefusedItem
@@ -208,13 +208,10 @@ def find_reference_shards(home: Home | Path | str | None, reference_id: str) -> 
 
 
 def _read_shard(home: Home, reference_id: str, path: Path) -> ReferenceShard | None:
-    try:
-        digest, size = hash_file(path), path.stat().st_size
-        if path.name.split(".")[-2] != digest[:DIGITS]:
-            return None
-        footer = pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
+    proved = read_proved(path)
+    if proved is None:
         return None
+    digest, size, footer = proved
     stored = {key.decode(): value.decode() for key, value in (footer.metadata or {}).items()}
     if stored.get("cohortium.reference_id") != reference_id:
         return None

@@ -242,15 +242,21 @@ def find_finished_shards(home: Home | Path | str | None, plans: Iterable[ShardPl
     return found
 
 
-def _read_record(home: Home, plan: ShardPlan, path: Path) -> ShardRecord | None:
-    """Return the record of a shard file, or None if it is damaged or was made for another plan."""
+def read_proved(path: Path) -> tuple[str, int, Any] | None:
+    """Return (SHA-256, bytes, Parquet footer) of a file that its name proves whole, or None if it does not."""
     try:
         digest, size = hash_file(path), path.stat().st_size
-        if path.name.split(".")[-2] != digest[:DIGITS]:
-            return None
-        footer = pq.read_metadata(path)
+        return (digest, size, pq.read_metadata(path)) if path.name.split(".")[-2] == digest[:DIGITS] else None
     except (OSError, pa.ArrowException):
         return None
+
+
+def _read_record(home: Home, plan: ShardPlan, path: Path) -> ShardRecord | None:
+    """Return the record of a shard file, or None if it is damaged or was made for another plan."""
+    proved = read_proved(path)
+    if proved is None:
+        return None
+    digest, size, footer = proved
     facts = (plan.cohort_id, plan.shard_id, str(plan.first_subject), str(plan.subjects))
     keys = ("cohort_id", "shard_id", "first_subject", "subjects")
     stored = footer.metadata or {}

@@ -125,12 +125,10 @@ def fit_copulas(train: Records, seed: int, minutes: float) -> Sampler:
 
 def fit_ctgan(train: Records, seed: int, minutes: float) -> Sampler:
     """CTGAN of rows with its defaults but as many epochs as fit into ``minutes`` (the first one is timed)."""
-    import torch
     from ctgan import CTGAN
 
     real = table_to_frame(train.table, train.schema)
     discrete = [name for name in real.columns if name not in (VISIT, "age_years")]
-    torch.manual_seed(seed)
     start = time.perf_counter()
     CTGAN(epochs=1, enable_gpu=False).fit(real, discrete)
     epochs = max(int(60 * minutes / (time.perf_counter() - start)) - 1, 1)

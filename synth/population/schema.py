@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from synth.errors import PopulationError, suggest_nearest
+from synth.nouns import AttributeKind
 
-Kind = Literal["categorical", "integer", "continuous", "set"]
+Kind = AttributeKind
 PATIENT, VISIT = "patient", "visit"
 
 
