@@ -302,7 +302,7 @@ def check(
 
 
 def _print_report(document: dict[str, Any], privacy: bool) -> None:
-    find_metric, rows = _load("synth.evaluation.records.metrics").find_metric, []
+    find_metric, rows = _load("synth.evaluation.metrics").find_metric, []
     for score, value in document["synthetic"]["values"].items():
         metric = find_metric(score)
         if "." in score or (metric.family == "privacy" and not privacy):

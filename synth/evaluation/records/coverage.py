@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from synth.evaluation.records.ranks import Z95
+from synth.evaluation.ranks import Z95
 from synth.evaluation.records.tables import Bands, Floats, Ints, RecordArrays, band_numbers
 from synth.population.schema import Schema
 

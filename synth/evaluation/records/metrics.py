@@ -1,40 +1,29 @@
-"""The registry of record scores: what each one says, its range, and which way is better.
-
-A score is called by its metric, or ``metric.column`` (or label) where there is one of each.
-"""
+"""The scores of synthetic records: what each one says, its range, and which way is better."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
-from synth.errors import PermanentError, suggest_nearest
+from synth.evaluation.metric import Family, Goal, Metric, SevenC
 
-Family = Literal["fidelity", "conditional", "sequence", "privacy"]
-Goal = Literal["lower", "higher", "zero"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One score. ``low`` and ``high`` bound it; ``goal`` says which value is best."""
-
-    name: str
-    family: Family
-    goal: Goal
-    low: float
-    high: float
-    description: str
+_SOURCES = {
+    "fidelity": "Lopez-Paz and Oquab, ICLR 2017 (classifier two-sample test); others by definition",
+    "privacy": "van Breugel et al., Membership inference attacks against synthetic data, AISTATS 2023 (density)",
+}
 
 
 def _list_metrics(
     family: Family, descriptions: Mapping[str, str], goal: Goal = "lower", low: float = 0.0, high: float = 1.0
 ) -> tuple[Metric, ...]:
-    return tuple(Metric(name, family, goal, low, high, text) for name, text in descriptions.items())
+    seven_c: SevenC = "compliance" if family == "privacy" else "congruence"
+    return tuple(
+        Metric(name, family, goal, low, high, text, "seconds", _SOURCES[family], seven_c)
+        for name, text in descriptions.items()
+    )
 
 
-_ALL = (
+RECORD_METRICS = (
     *_list_metrics(
         "fidelity",
         {
@@ -56,7 +45,7 @@ _ALL = (
         high=2.0,
     ),
     *_list_metrics(
-        "conditional",
+        "fidelity",
         {
             "prevalence_coverage": "Share of label x cell prevalences within the 95 % interval of the holdout's.",
             "prevalence_coverage_informative": "The same where 5 rows with and without the label are expected.",
@@ -66,7 +55,7 @@ _ALL = (
         goal="higher",
     ),
     *_list_metrics(
-        "conditional",
+        "fidelity",
         {
             "prevalence_z": "Root mean square informative prevalence difference from holdout, in errors: 1 is even.",
             "prevalence_z_train": "The same from the training patients.",
@@ -74,7 +63,7 @@ _ALL = (
         high=math.inf,
     ),
     *_list_metrics(
-        "sequence",
+        "fidelity",
         {
             "visits_ks": "Kolmogorov-Smirnov distance of the number of visits of a patient.",
             "visits_variation": "Total variation distance of the number of visits of a patient, 30 and more together.",
@@ -123,13 +112,3 @@ _ALL = (
     ),
     *_list_metrics("privacy", {"planted_found": "How many planted, unique records came out."}, high=math.inf),
 )
-
-METRICS = {metric.name: metric for metric in _ALL}
-
-
-def find_metric(score: str) -> Metric:
-    """Return the metric of a score such as ``set_variation.findings``; raises PermanentError with the nearest name."""
-    name = score.partition(".")[0]
-    if name not in METRICS:
-        raise PermanentError(f"score '{score}' has no metric.{suggest_nearest(name, METRICS)} See METRICS.")
-    return METRICS[name]

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
+from synth.evaluation.ranks import Z95, Interval, auc_interval, true_positive_rate
 from synth.evaluation.records.gower import (
     Things,
     closest_and_density,
@@ -23,7 +24,6 @@ from synth.evaluation.records.gower import (
     patient_things,
     row_things,
 )
-from synth.evaluation.records.ranks import Z95, Interval, auc_interval, true_positive_rate
 from synth.evaluation.records.tables import (
     Floats,
     Ints,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from synth.evaluation.ranks import Interval
 from synth.evaluation.records.coverage import Miss, conditional_prevalence_coverage
 from synth.evaluation.records.fidelity import (
     classifier_two_sample_auc,
@@ -18,7 +19,6 @@ from synth.evaluation.records.fidelity import (
     set_variation,
 )
 from synth.evaluation.records.privacy import attack_membership, compare_matches, planted_record_matches
-from synth.evaluation.records.ranks import Interval
 from synth.evaluation.records.sequences import compare_sequences
 from synth.evaluation.records.tables import (
     Bands,

@@ -12,12 +12,12 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from synth.errors import PopulationError
+from synth.evaluation.ranks import Floats as Floats  # the arrays of all modules of records
+from synth.evaluation.ranks import Ints as Ints
 from synth.population.schema import PATIENT, VISIT, Column, Schema
 
 pc: Any = pyarrow.compute
 Arrow = Any  # tables and arrays of Arrow, whose stubs know too little of compute functions
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Bits = NDArray[np.uint8]
 Bands = Mapping[str, Floats]  # the inner edges of the bands of each number
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from synth.evaluation.ranks import area_under_curve, auc_interval, true_positive_rate
 from synth.evaluation.records.coverage import cell_columns, conditional_prevalence_coverage
 from synth.evaluation.records.fidelity import (
     classifier_two_sample_auc,
@@ -18,7 +19,6 @@ from synth.evaluation.records.fidelity import (
     set_variation,
     total_variation,
 )
-from synth.evaluation.records.ranks import area_under_curve, auc_interval, true_positive_rate
 from synth.evaluation.records.sequences import compare_sequences, find_steps, label_rates
 from synth.evaluation.records.tables import RecordArrays, fit_bands, read_records, shuffle_columns
 from synth.population.schema import Column, Schema

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.errors import PermanentError, PopulationError
-from synth.evaluation.records.metrics import METRICS, find_metric
+from synth.evaluation.metrics import METRICS, find_metric
 from synth.evaluation.records.tables import (
     fit_bands,
     join_records,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from synth.evaluation.records.tables import Floats, Ints
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 RESAMPLES = 200
 LEVEL = (2.5, 97.5)  # percent
