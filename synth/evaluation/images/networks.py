@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from synth.seeds import stream_key
 
 GROUPS = 8
+UNDRAWN = "meta"  # layers made there take no memory and no random numbers
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 POOLINGS = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
@@ -30,9 +30,9 @@ class ConvolutionBlock(nn.Module):
         super().__init__()
         convolution = CONVOLUTIONS[dimensions]
         self.pool = POOLINGS[dimensions](2, ceil_mode=True) if stride == 2 else nn.Identity()
-        self.first = skip_init(convolution, inside, outside, 3, padding=1, bias=False)
+        self.first = convolution(inside, outside, 3, padding=1, bias=False, device=UNDRAWN)
         self.second = skip_init(convolution, outside, outside, 3, padding=1, bias=False)
-        self.skip = skip_init(convolution, inside, outside, 1, bias=False) if inside != outside else nn.Identity()
+        self.skip = convolution(inside, outside, 1, bias=False, device=UNDRAWN) if inside != outside else nn.Identity()
         self.norms = nn.ModuleList([nn.GroupNorm(min(GROUPS, outside), outside) for _ in range(2)])
 
     def forward(self, values: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class ConvolutionBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-    """(n, 1, *grid) images -> (n, width of the last stage) features: one block a stage, each half the grid of the last."""
+    """(n, 1, *grid) images -> (n, width of the last stage) features; a block a stage, each half the grid of the last."""
 
     def __init__(self, dimensions: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -62,12 +62,13 @@ class Trunk(nn.Module):
 
 
 def make_linear(inside: int, outside: int) -> nn.Linear:
-    """Return a linear layer whose weights are not drawn yet."""
-    return skip_init(nn.Linear, inside, outside)
+    """Return a linear layer whose weights are drawn by initialise_parameters."""
+    return nn.Linear(inside, outside, device=UNDRAWN)
 
 
 def initialise_parameters(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights from ``generator`` (He et al., ICCV 2015); biases become 0, norms 1 and 0."""
+    """Bring the model to the generator's device and draw all weights (He et al., ICCV 2015); biases 0, norms 1 and 0."""
+    model.to_empty(device=generator.device)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
             spread = math.sqrt(2.0 / module.weight[0].numel())
@@ -75,3 +76,5 @@ def initialise_parameters(model: nn.Module, generator: torch.Generator) -> None:
                 module.weight.normal_(0.0, spread, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()
+        elif isinstance(module, nn.GroupNorm):
+            module.reset_parameters()
