@@ -31,7 +31,7 @@ class ConvolutionBlock(nn.Module):
         convolution = CONVOLUTIONS[dimensions]
         self.pool = POOLINGS[dimensions](2, ceil_mode=True) if stride == 2 else nn.Identity()
         self.first = convolution(inside, outside, 3, padding=1, bias=False, device=UNDRAWN)
-        self.second = skip_init(convolution, outside, outside, 3, padding=1, bias=False)
+        self.second = convolution(outside, outside, 3, padding=1, bias=False, device=UNDRAWN)
         self.skip = convolution(inside, outside, 1, bias=False, device=UNDRAWN) if inside != outside else nn.Identity()
         self.norms = nn.ModuleList([nn.GroupNorm(min(GROUPS, outside), outside) for _ in range(2)])
 
@@ -43,7 +43,7 @@ class ConvolutionBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-    """(n, 1, *grid) images -> (n, width of the last stage) features; a block a stage, each half the grid of the last."""
+    """(n, 1, *grid) images -> (n, width of the last stage) features; each stage is a block on half the grid."""
 
     def __init__(self, dimensions: int, widths: Sequence[int]) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def make_linear(inside: int, outside: int) -> nn.Linear:
 
 
 def initialise_parameters(model: nn.Module, generator: torch.Generator) -> None:
-    """Bring the model to the generator's device and draw all weights (He et al., ICCV 2015); biases 0, norms 1 and 0."""
+    """Bring the model to the generator's device and draw all weights (He et al., ICCV 2015); biases 0, norms 1."""
     model.to_empty(device=generator.device)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
