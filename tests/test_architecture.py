@@ -547,11 +547,11 @@ def test_lock_fulfils_every_requirement() -> None:
 
 
 def test_lock_has_no_gpu_packages() -> None:
-    assert not [name for name in _locked() if re.match(r"nvidia|cuda|triton|torch", name)]
+    assert not [name for name in _locked() if re.match(r"nvidia|cuda|triton", name)]
 
 
 def test_every_import_is_declared() -> None:
-    declared = set(_requirements()) | {"packaging"}  # packaging comes with several of them
+    declared = set(_requirements("onnx")) | {"packaging"}  # packaging comes with several of them
     providers = packages_distributions()
     missing = {
         f"{path}:{line}: {module}"
