@@ -129,6 +129,11 @@ IMAGE_METRICS = (
             "How much better a secret attribute of training patients is guessed from synthetic images than of others.",
             _SAMPLE, "Stadler et al., USENIX Security 2022"),
     }),
+    *_list_metrics("fairness", "consistency", "control", 0.0, INF, {
+        "representation": (
+            "Share of a subgroup among the images over its share in the reference; 1 is as in the reference.",
+            "none", "Katz et al., Biometrics 1978 (interval)"),
+    }),
     *_list_metrics("fairness", "consistency", "lower", 0.0, INF, {
         "gap": ("Largest difference of a score between subgroups of one attribute, or of their intersections.",
                 "none", "by definition; the control is the gap of real images"),
