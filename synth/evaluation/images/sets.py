@@ -99,6 +99,13 @@ class RealImages:
     layout: Layout
 
 
+def join_sets(name: str, sets: Sequence[ImageSet]) -> ImageSet:
+    """Return the images of several sets of one form as one, copied into memory."""
+    stored = np.concatenate([part.stored for part in sets])
+    records = pa.concat_tables([part.records for part in sets])
+    return ImageSet(name, stored, records, sets[0].schema, tuple(item for part in sets for item in part.unusable))
+
+
 class ImageWriter:
     """Writes a set of images in one form to ``path``. Use as a context manager; ``finish`` returns the set."""
 
