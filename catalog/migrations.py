@@ -26,7 +26,7 @@ class Migration:
         return tuple(sql for table in TABLES for sql in _table_statements(table, self.number))
 
 
-MIGRATIONS = (Migration(1, "first tables"), Migration(2, "references"))
+MIGRATIONS = (Migration(1, "first tables"), Migration(2, "references"), Migration(3, "scorecards"))
 LATEST = MIGRATIONS[-1].number
 
 
@@ -45,7 +45,10 @@ def check_version(version: int) -> None:
         raise CatalogError(f"made by a newer version of Cohortium: catalog {version}, this is {LATEST}; upgrade")
     if version < LATEST:
         state = "is not finished" if version == 0 else f"has the older version {version}, this is {LATEST}"
-        raise CatalogError(f"the catalog {state}. Run 'cohortium build SPEC', which brings it up to date.")
+        raise CatalogError(
+            f"the catalog {state}. Run 'cohortium build SPEC' or 'cohortium import PATH --name NAME': "
+            "both bring it up to date."
+        )
 
 
 def apply_migrations(connection: duckdb.DuckDBPyConnection) -> int:

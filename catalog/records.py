@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.nouns import Attribute, Measurement, RefusedItem, Scan
+from synth.nouns import Attribute, GateResult, Measurement, RefusedItem, Scan
 
 Decision = Literal["released", "refused", "withdrawn"]
 
@@ -117,6 +117,36 @@ class StoredReferenceImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ScorecardRow:
+    """A scorecard of images as plain values; ``cohort_id`` is None unless the images are a cohort's.
+
+    ``report`` and ``request`` hold only JSON values; ``report`` has the lists ``metrics`` and ``copies``.
+    ``images_sha256`` says which images, ``document`` where the pages are, relative to the home folder.
+    """
+
+    scorecard_id: str
+    cohort_id: str | None
+    images_name: str
+    images_sha256: str
+    images: int
+    reference_id: str
+    reference_fingerprint: str
+    policy: str
+    policy_hash: str
+    gates: tuple[GateResult, ...]
+    controls_valid: bool
+    seed: int
+    request: Mapping[str, Any]
+    document: str
+    report: Mapping[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every control behaves and every gate holds."""
+        return self.controls_valid and all(gate.passed for gate in self.gates)
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseRow:
     """The latest decision about a cohort, and the catalog snapshot that contains it."""
 
@@ -127,6 +157,7 @@ class ReleaseRow:
     reasons: tuple[str, ...]
     decided_by: str
     snapshot_id: int
+    policy_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from catalog.tables import (
     REFERENCE_SETS,
     REFERENCE_TERMS,
     SCANS,
+    SCORECARD_METRICS,
+    SCORECARDS,
     SUBJECTS,
     TABLES,
     Column,
@@ -21,12 +23,14 @@ _STATUS_QUERY = """
     SELECT c.cohort_id, c.name, c.subjects, c.images,
            CASE r.decision WHEN 'released' THEN 'released' WHEN 'refused' THEN 'refused'
                            WHEN 'withdrawn' THEN 'refused' ELSE 'built' END AS status,
-           r.decision, coalesce(r.reasons, CAST([] AS VARCHAR[])) AS reasons, r.spec_hash, r.report_id, r.decided_by,
-           r.decided_at, c.created_at
+           r.decision,
+           CASE WHEN r.decision IN ('refused', 'withdrawn') THEN r.reasons ELSE CAST([] AS VARCHAR[]) END AS reasons,
+           r.spec_hash, r.report_id, r.decided_by, r.decided_at, c.created_at, r.policy_hash, p.scorecard_id
     FROM cohorts AS c LEFT JOIN (
         SELECT * FROM releases
         QUALIFY row_number() OVER (PARTITION BY cohort_id ORDER BY release_number DESC) = 1
     ) AS r ON r.cohort_id = c.cohort_id
+    LEFT JOIN reports AS p ON p.report_id = r.report_id
 """
 
 COHORT_STATUS = View(
@@ -46,6 +50,8 @@ COHORT_STATUS = View(
         Column("decided_by", "VARCHAR", "Who or what decided."),
         Column("decided_at", "TIMESTAMPTZ", "Time of the latest decision."),
         Column("created_at", "TIMESTAMPTZ", "Time at which the cohort was registered."),
+        Column("policy_hash", "VARCHAR", "SHA-256 of the policy whose gates were applied last, or null."),
+        Column("scorecard_id", "VARCHAR", "Scorecard of images that the latest decision rests on, or null."),
     ),
 )
 
@@ -62,6 +68,26 @@ def _released(table: Table) -> View:
 
 
 RELEASED = tuple(_released(table) for table in (COHORTS, SUBJECTS, SCANS, IMAGES, MEASUREMENTS))
+
+_HIDDEN = ("document", "report_json")  # they show or name real images
+
+RELEASED_SCORECARDS = View(
+    "released_scorecards",
+    "The scorecard that the release of each released cohort rests on, where it has one.",
+    f"""
+    SELECT {", ".join(f"c.{column.name}" for column in SCORECARDS.columns if column.name not in _HIDDEN)}
+    FROM scorecards AS c SEMI JOIN (SELECT scorecard_id FROM cohort_status WHERE status = 'released') AS r
+    ON r.scorecard_id = c.scorecard_id
+    """,
+    tuple(column for column in SCORECARDS.columns if column.name not in _HIDDEN),
+)
+
+RELEASED_SCORES = View(
+    "released_scorecard_metrics",
+    "The scores of the scorecards in released_scorecards.",
+    "SELECT m.* FROM scorecard_metrics AS m SEMI JOIN released_scorecards AS r ON r.scorecard_id = m.scorecard_id",
+    SCORECARD_METRICS.columns,
+)
 
 _STATED = tuple(column for column in REFERENCE_TERMS.columns if column.name in ("licence", "source"))
 
@@ -127,5 +153,5 @@ def _describe(views: tuple[View, ...]) -> View:
 _DESCRIPTIONS = View(
     "descriptions", "What every table, view and column means, including the columns of views.", "", DESCRIPTION_COLUMNS
 )
-_OTHERS = (COHORT_STATUS, *RELEASED, REFERENCE_STATUS, REFERENCE_RECORDS)
+_OTHERS = (COHORT_STATUS, *RELEASED, RELEASED_SCORECARDS, RELEASED_SCORES, REFERENCE_STATUS, REFERENCE_RECORDS)
 VIEWS = (*_OTHERS, _describe((*_OTHERS, _DESCRIPTIONS)))

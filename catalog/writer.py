@@ -19,7 +19,7 @@ from catalog.lake import ALIAS, LOCK_TIMEOUT_S, lock_writer, open_read_write, qu
 from catalog.migrations import apply_migrations
 from catalog.records import CohortRow, ShardRecord
 from catalog.rows import dump_json
-from catalog.tables import IMAGES, SCANS
+from catalog.tables import IMAGES, SCANS, Table
 from synth.errors import CatalogError, DamagedShardError
 
 _SUBJECTS = """
@@ -99,6 +99,15 @@ def find_snapshot(connection: duckdb.DuckDBPyConnection, key: Mapping[str, str])
     if row is None or row[0] is None:
         raise CatalogError(f"the catalog has no snapshot for {dict(key)}.")
     return int(row[0])
+
+
+def insert_rows(connection: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows by columns, which is faster than one by one; a row has a value for every column of ``table``."""
+    if rows:
+        names = ", ".join(f'"{column.name}"' for column in table.columns)
+        unnested = ", ".join(f"unnest(CAST(? AS {column.type}[]))" for column in table.columns)
+        values = [[row[column.name] for row in rows] for column in table.columns]
+        connection.execute(f"INSERT INTO {table.name} ({names}) SELECT {unnested}", values)
 
 
 def commit_cohort(

@@ -18,6 +18,7 @@ from catalog import (
     ensure_catalog,
     open_catalog,
     record_event,
+    release_cohort,
     resolve_home,
     verify_all,
     withdraw_cohort,
@@ -234,11 +235,42 @@ def test_released_views_follow_the_latest_decision(built_home, maker):
     assert commit_report(home, m.report(spec_hash="c" * 64)) == released
     withdrawn = withdraw_cohort(home, m.cohort_id, "a mistake was found", "Ada")
     assert look() == ("refused", ["a mistake was found"], {0})
-    assert commit_report(home, m.report(passed=False)) == withdrawn
+    assert commit_report(home, m.report(spec_hash="c" * 64)) == withdrawn
     assert withdraw_cohort(home, m.cohort_id, "again", "Bob") == withdrawn
-    again = commit_report(home, m.report(), decided_by="Ada")
-    assert (again.decision, again.decided_by) == ("released", "Ada")
-    assert look()[0] == "released"
+
+
+def test_only_a_person_undoes_a_withdrawal_and_nobody_overrides_a_gate(built_home, maker):
+    home, m = built_home, maker()
+    commit_report(home, m.report())
+    withdraw_cohort(home, m.cohort_id, "a mistake was found", "Ada")
+    for passed, spec in ((True, "d"), (False, "e")):  # later builds are noted, and change nothing
+        still = commit_report(home, m.report(passed=passed, spec_hash=spec * 64))
+        assert (still.decision, still.decided_by) == ("withdrawn", "gates")
+        assert still.reasons == ("withdrawn by Ada: a mistake was found",)
+    with pytest.raises(CatalogError, match=r"cannot be released: 1 of 1 gates .*\n  snr holds in 0.5 of the images"):
+        release_cohort(home, m.cohort_id, "I like it", "Ada")
+    commit_report(home, m.report(spec_hash="d" * 64))
+    for who, why in (("", "x"), ("gates", "x"), ("Ada", " ")):
+        with pytest.raises(CatalogError, match="a person's name and a reason are needed"):
+            release_cohort(home, m.cohort_id, why, who)
+    released = release_cohort(home, m.cohort_id, "the mistake was none", "Ada")
+    assert (released.decision, released.decided_by) == ("released", "Ada")
+    assert released.reasons == ("the mistake was none",)
+    assert release_cohort(home, m.cohort_id, "the mistake was none", "Ada") == released
+    assert commit_report(home, m.report(spec_hash="d" * 64)) == released
+    with open_catalog(home) as c:
+        assert c.sql("SELECT status, reasons, decided_by FROM cohort_status").rows() == [("released", [], "Ada")]
+        kinds = c.sql("SELECT decision FROM releases ORDER BY release_number").rows()
+        assert [kind for (kind,) in kinds] == ["released", *["withdrawn"] * 4, "released"]
+    assert commit_report(home, m.report(passed=False)).decision == "refused"
+
+
+def test_a_cohort_without_a_decision_can_neither_be_released_nor_withdrawn(built_home, maker):
+    for change in (release_cohort, withdraw_cohort):
+        with pytest.raises(CatalogError, match="never decided about"):
+            change(built_home, maker().cohort_id, "x", "Ada")
+        with pytest.raises(CatalogError, match="there is no cohort"):
+            change(built_home, "unknown-1", "x", "Ada")
 
 
 def test_reports_are_stored_once_with_gates_and_unusual_numbers(built_home, maker):
@@ -270,7 +302,7 @@ def test_migrations_are_recorded_and_a_newer_catalog_is_refused(home):
     ensure_catalog(home)
     with open_catalog(home) as c:
         rows = c.sql("SELECT number, name, len(sql_sha256), applied_at IS NOT NULL FROM migrations").rows()
-    assert rows == [(1, "first tables", 64, True), (2, "references", 64, True)]
+    assert rows == [(1, "first tables", 64, True), (2, "references", 64, True), (3, "scorecards", 64, True)]
     with open_writer(home) as connection:
         connection.execute("INSERT INTO migrations VALUES (?, 'from the future', 'x', now())", [LATEST + 1])
     words = f"made by a newer version of Cohortium: catalog {LATEST + 1}, this is {LATEST}; upgrade"
