@@ -79,10 +79,10 @@ def draw_shared(marks: Sequence[Mark], title: str, line: float | None = None) ->
     height = TOP + ROW * len(marks) + FOOT
     bottom = TOP + ROW * len(marks)
     parts: list[Child] = []
-    for tick in choose_ticks(low, high):
+    for tick, name in _name_ticks(choose_ticks(low, high)):
         x = _place(tick, low, high)
         parts.append(tag("line", class_="grid", x1=x, x2=x, y1=TOP, y2=bottom))
-        parts.append(tag("text", _name_tick(tick), class_="tick", x=x, y=bottom + 14, text_anchor="middle"))
+        parts.append(tag("text", name, class_="tick", x=x, y=bottom + 14, text_anchor="middle"))
     if line is not None:
         x = _place(line, low, high)
         parts.append(tag("line", class_="whole", x1=x, x2=x, y1=TOP, y2=bottom))
@@ -99,10 +99,10 @@ def draw_apart(marks: Sequence[Mark], title: str) -> Markup:
         low, high = choose_range([mark])
         base = top + OWN_ROW - 14
         parts.append(tag("line", class_="axis", x1=STRIP[0], x2=STRIP[1], y1=base, y2=base))
-        for tick in choose_ticks(low, high, 3):
+        for tick, name in _name_ticks(choose_ticks(low, high, 3)):
             x = _place(tick, low, high)
             parts.append(tag("line", class_="axis", x1=x, x2=x, y1=base, y2=base + 3))
-            parts.append(tag("text", _name_tick(tick), class_="tick", x=x, y=base + 12, text_anchor="middle"))
+            parts.append(tag("text", name, class_="tick", x=x, y=base + 12, text_anchor="middle"))
         parts.append(_draw_mark(mark, top + 13, low, high))
     return _frame(parts, TOP + OWN_ROW * len(marks) + 6, title)
 
@@ -124,8 +124,14 @@ def _draw_mark(mark: Mark, y: float, low: float, high: float) -> Markup:
     return join(parts)
 
 
-def _name_tick(tick: float) -> str:
-    return f"{tick:.6g}".replace("-", "−")
+def _name_ticks(ticks: Sequence[float]) -> list[tuple[float, str]]:
+    """Return the ticks with their names, all with as many decimals as the finest needs."""
+    decimals = max(len(f"{tick:.6g}".partition(".")[2]) for tick in ticks)
+    plain = all("e" not in f"{tick:.6g}" for tick in ticks)
+    return [
+        (tick, (f"{tick:.{decimals}f}" if plain else f"{tick:.3g}".replace("e-0", "e-")).replace("-", "−"))
+        for tick in ticks
+    ]
 
 
 def _place(value: float, low: float, high: float) -> float:

@@ -13,7 +13,8 @@ STYLE = """
 html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, -apple-system, "Segoe UI",
   Roboto, "Noto Sans", "Liberation Sans", Arial, sans-serif; font-variant-numeric: tabular-nums; overflow-wrap:
-  anywhere; }
+  break-word; }
+dd, li, p, h1, figcaption, tbody th { overflow-wrap: anywhere; }
 main { max-width: 1120px; margin: 0 auto; padding: 1.2rem 1.5rem 3rem; }
 h1 { font-size: 2rem; line-height: 1.2; letter-spacing: -0.015em; margin: 0.6rem 0 1.2rem; }
 h1 small { display: block; font-size: 0.9rem; font-weight: 600; letter-spacing: 0.02em; color: var(--mark); }
@@ -70,7 +71,7 @@ td small { display: block; white-space: normal; max-width: 26rem; }
 .scores tbody th { width: 38%; }
 .scores .range { color: var(--faint); margin-left: 0.6rem; }
 .scores .sign { display: inline-block; min-width: 2.4rem; color: var(--faint); }
-.words tbody th { min-width: 9rem; }
+.words tbody th { min-width: 8rem; }
 .compact { font-size: 0.88rem; }
 .compact th, .compact td { padding: 0.25rem 0.7rem 0.25rem 0; }
 tr.missing th, tr.missing td { color: var(--faint); font-weight: 400; }

@@ -64,8 +64,9 @@ def test_numbers_are_short(value: float | None, text: str) -> None:
     assert format_value(value) == text
 
 
-@given(st.floats(-1e300, 1e300))
-def test_numbers_keep_their_value(value: float) -> None:
+@given(st.floats(1e-300, 1e300), st.sampled_from((-1.0, 0.0, 1.0)))
+def test_numbers_keep_their_value(size: float, sign: float) -> None:
+    value = sign * size
     text = format_value(value).replace("−", "-").replace(",", "")
     mantissa, _, power = text.partition(" × 10")
     found = float(mantissa) * 10 ** int(power.translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")) or 0)
@@ -127,6 +128,13 @@ def test_ticks_are_round() -> None:
     assert choose_ticks(0.31, 0.88) == [0.4, 0.5, 0.6, 0.7, 0.8]
     assert choose_ticks(-0.0004, 0.0005, 3) == [-0.0004, -0.0002, 0, 0.0002, 0.0004]
     assert choose_ticks(3, 3) == [3]
+
+
+def test_ticks_have_equal_decimals() -> None:
+    svg = draw_shared([Mark("a", "", 0.8, 0.75, 0.87)], "t")
+    assert re.findall(r'class="tick"[^>]*>([^<]*)<', svg) == ["0.76", "0.78", "0.80", "0.82", "0.84", "0.86"]
+    tiny = draw_apart([Mark("a", "", 2e-7, 0.0, 4e-7)], "t")
+    assert re.findall(r'class="tick"[^>]*>([^<]*)<', tiny) == ["0", "1e−7", "2e−7", "3e−7", "4e−7"]
 
 
 def read_numbers(svg: str, mark: str, name: str) -> list[float]:
