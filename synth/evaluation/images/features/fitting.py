@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from synth.errors import PermanentError
 from synth.evaluation.images.layout import Floats32
@@ -54,6 +56,16 @@ def average_grid(images: Floats32, shape: Sequence[int]) -> Floats32:
             moved = np.moveaxis(found, axis, -1) @ _area_weights(size, target).T
             found = np.moveaxis(moved, -1, axis)
     return np.ascontiguousarray(found, np.float32)
+
+
+def resize_images(images: Floats32, shape: Sequence[int]) -> Floats32:
+    """Return ``images`` (n, *grid) on exactly ``shape``: shorter axes by averaging, longer ones linearly between."""
+    found = average_grid(images, shape)
+    if found.shape[1:] == tuple(shape):
+        return found
+    mode = {2: "bilinear", 3: "trilinear"}[len(shape)]
+    longer = functional.interpolate(torch.from_numpy(found).unsqueeze(1), tuple(shape), mode=mode, align_corners=False)
+    return np.asarray(longer.squeeze(1).numpy(), np.float32)
 
 
 def _area_weights(size: int, target: int) -> Floats32:
