@@ -14,6 +14,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from threadpoolctl import threadpool_limits
 
 from synth.evaluation.images.attack_scores import AttackScores, gather_targets
+from synth.evaluation.images.neighbours import nearest_neighbours
 from synth.evaluation.images.sides import Side, explain_unmeasurable
 from synth.evaluation.images.targets import Targets
 from synth.evaluation.ranks import Floats
@@ -77,11 +78,17 @@ def gather_knowledge(synthetic: Side, train: Side, unseen: Side, targets: Target
 
 def suspect_nearest(known: Knowledge) -> Floats:
     """Return, for each target image, how much nearer the nearest synthetic image is than reference images are."""
-    to_reference = _distances(known.targets, known.reference, REFERENCE_NEIGHBOURS)
-    to_synthetic = _distances(known.targets, known.synthetic, 1)
+    to_reference = measure_nearest(known.targets, known.reference, REFERENCE_NEIGHBOURS)
+    to_synthetic = measure_nearest(known.targets, known.synthetic, 1)
     least = CLOSEST * float(np.median(to_reference)) or 1.0
     logs = [np.log(np.maximum(found, least)).mean(axis=1) for found in (to_reference, to_synthetic)]
     return np.asarray(logs[0] - logs[1])
+
+
+def measure_nearest(points: Floats, among: Floats, count: int) -> Floats:
+    """Return (n, count) distances to the nearest ``among``, or to all of them if they are fewer."""
+    first, second = np.asarray(points, np.float32), np.asarray(among, np.float32)
+    return nearest_neighbours(first, second, min(count, len(among)))[1].astype(np.float64)
 
 
 def suspect_density(known: Knowledge, seed: int) -> Floats:
@@ -128,7 +135,7 @@ def reduce_knowledge(known: Knowledge, components: int, rng: np.random.Generator
 
 def choose_width(points: Floats) -> float:
     """Return the width of a Gaussian kernel that makes each point most likely by the others, of 14 that are tried."""
-    squares = _square_distances(points, points)
+    squares = square_distances(points, points)
     usual = float(np.sqrt(np.median(squares))) or 1.0
     np.fill_diagonal(squares, np.inf)
     likely = []
@@ -143,21 +150,11 @@ def log_density(points: Floats, among: Floats, width: float) -> Floats:
     step = max(1, BLOCK // max(1, len(among)))
     for start in range(0, len(points), step):
         part = slice(start, start + step)
-        found[part] = logsumexp(_square_distances(points[part], among) / (-2 * width**2), axis=1)
+        found[part] = logsumexp(square_distances(points[part], among) / (-2 * width**2), axis=1)
     return np.asarray(found - np.log(len(among)) - points.shape[1] * np.log(width))
 
 
-def _square_distances(first: Floats, second: Floats) -> Floats:
+def square_distances(first: Floats, second: Floats) -> Floats:
+    """Return (n, m) squared Euclidean distances."""
     squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None] - 2 * (first @ second.T)
     return np.asarray(np.maximum(squares, 0.0))
-
-
-def _distances(points: Floats, among: Floats, count: int) -> Floats:
-    """Return (n, count) distances to the nearest ``among``, or to all if they are fewer."""
-    count = min(count, len(among))
-    found = np.empty((len(points), count))
-    step = max(1, BLOCK // max(1, len(among)))
-    for start in range(0, len(points), step):
-        part = slice(start, start + step)
-        found[part] = np.partition(_square_distances(points[part], among), count - 1, axis=1)[:, :count]
-    return np.sqrt(found)
