@@ -226,6 +226,8 @@ def _pool(raw: Any, features: FileFeatures, given: tuple[int, ...]) -> Floats32:
     """Return what a program gave as (batch, d): of several outputs the pooled one, means over tokens or space."""
     output = _choose_output(raw)
     values = output.detach().float().cpu().numpy() if isinstance(output, torch.Tensor) else np.asarray(output)
+    if values.ndim > 2:  # axes of one value, such as those that pooling leaves
+        values = values.reshape(len(values), *([size for size in values.shape[1:] if size > 1] or [1]))
     if values.ndim > 3:  # (batch, d, *space), or d last
         space = tuple(range(1, values.ndim - 1)) if features.program.channels_last else tuple(range(2, values.ndim))
         values = values.mean(axis=space)
