@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,6 +25,8 @@ MOST_SYNTHETIC = 0.5  # of a batch of the mixed arm: real images are never outnu
 RAREST = 0.05  # a rarer answer gets no more weight than this share would
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Arms = Mapping[str, tuple[Phase, ...]]
+Teach = Callable[[tuple[Phase, ...], Tensor, int, str, TrainingSettings], NDArray[Any]]
 
 
 class Classifier(nn.Module):
@@ -100,24 +104,40 @@ def split_batch(real: int, synthetic: int, batch: int) -> tuple[int, int]:
     return batch - count, count
 
 
+def teach_classifier(
+    phases: tuple[Phase, ...], holdout: Tensor, seed: int, stage: str, settings: TrainingSettings
+) -> Floats32:
+    """Train one network and return (n, answers) probabilities of the holdout images."""
+    pool = phases[0].pools[0]
+    model = Classifier(pool.pixels.ndim - 2, settings.widths, pool.answers.shape[1])
+    generator = make_generator(seed, stage)
+    initialise_parameters(model, generator)
+    model.to(settings.device)
+    loss = make_loss(weigh_answers(phases).to(settings.device))
+    for _ in train_network(model, phases, loss, settings, generator):
+        pass
+    return np.asarray(torch.sigmoid(predict(model, holdout, settings)), np.float32)
+
+
 def train_arms(
-    arms: Mapping[str, tuple[Phase, ...]],
+    arms: Arms,
     holdout: Tensor,
     seed: int,
     settings: UtilitySettings,
     tell: Tell,
-) -> dict[str, Floats32]:
-    """Return, for each arm, (seeds, holdout images, answers) probabilities.
+    teach: Teach = teach_classifier,
+) -> dict[str, NDArray[Any]]:
+    """Return, for each arm, what networks of ``teach`` say of the holdout: (seeds, holdout images, answers).
 
     Each network is trained in one thread, ``settings.workers`` at a time: the scores do not depend on how many there
     are, and on a busy machine threads of one network would wait for each other.
     """
     jobs = list(product(arms, range(settings.seeds)))
-    found = {name: [np.empty(0, np.float32)] * settings.seeds for name in arms}
+    found: dict[str, list[NDArray[Any]]] = {name: [np.empty(0)] * settings.seeds for name in arms}
     limit = {"initializer": threadpool_limits, "initargs": (1,)}
     with threadpool_limits(1), ThreadPoolExecutor(settings.workers, **limit) as threads:
         running = {
-            threads.submit(_train_one, arms[name], holdout, seed, f"utility/{name}/{number}", settings.training): (
+            threads.submit(teach, arms[name], holdout, seed, f"utility/{name}/{number}", settings.training): (
                 name,
                 number,
             )
@@ -128,17 +148,3 @@ def train_arms(
             found[name][number] = finished.result()
             tell("utility networks", done, len(jobs))
     return {name: np.stack(rows) for name, rows in found.items()}
-
-
-def _train_one(
-    phases: tuple[Phase, ...], holdout: Tensor, seed: int, stage: str, settings: TrainingSettings
-) -> Floats32:
-    pool = phases[0].pools[0]
-    model = Classifier(pool.pixels.ndim - 2, settings.widths, pool.answers.shape[1])
-    generator = make_generator(seed, stage)
-    initialise_parameters(model, generator)
-    model.to(settings.device)
-    loss = make_loss(weigh_answers(phases).to(settings.device))
-    for _ in train_network(model, phases, loss, settings, generator):
-        pass
-    return np.asarray(torch.sigmoid(predict(model, holdout, settings)), np.float32)

@@ -62,8 +62,15 @@ def resample_auc(scores: Floats32, positive: Bools, weights: Floats, drawn_seeds
     whole = np.ones((1, len(positive)))
     parts = tuple(float(weigh_auc(row, positive, whole)[0]) for row in scores)
     per_seed = np.array([weigh_auc(row, positive, weights) for row in scores])
-    drawn = per_seed[drawn_seeds, np.arange(len(weights))[:, None]].mean(axis=1)
-    return Resamples(float(np.mean(parts)), drawn, parts)
+    return Resamples(float(np.mean(parts)), _mix_seeds(per_seed, drawn_seeds), parts)
+
+
+def resample_mean(values: Floats, weights: Floats, drawn_seeds: Ints) -> Resamples:
+    """Return the mean over seeds and images of (seeds, images) values, resampled as in resample_auc."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        per_seed = (values @ weights.T) / np.where(weights.sum(axis=1) > 0, weights.sum(axis=1), np.nan)
+    parts = tuple(float(part) for part in values.mean(axis=1))
+    return Resamples(float(np.mean(parts)), _mix_seeds(per_seed, drawn_seeds), parts)
 
 
 def weigh_auc(scores: Floats32, positive: Bools, weights: Floats) -> Floats:
@@ -77,3 +84,8 @@ def weigh_auc(scores: Floats32, positive: Bools, weights: Floats) -> Floats:
     total = hits.sum(axis=1) * misses.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((hits * (below + misses / 2)).sum(axis=1) / np.where(total > 0, total, np.nan))
+
+
+def _mix_seeds(per_seed: Floats, drawn_seeds: Ints) -> Floats:
+    """Return the mean over the drawn seeds of each resample, of (seeds, resamples) values."""
+    return np.asarray(per_seed[drawn_seeds, np.arange(per_seed.shape[1])[:, None]].mean(axis=1))

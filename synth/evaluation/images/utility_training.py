@@ -22,9 +22,12 @@ Bools = NDArray[np.bool_]
 SMALLEST_SPREAD = 0.05  # of the pixels of an image; flatter images are not stretched further
 
 
+Augment = Callable[[Tensor, Tensor, TrainingSettings, torch.Generator], tuple[Tensor, Tensor]]
+
+
 @dataclass(frozen=True)
 class Pool:
-    """Images and what a network is to answer of them, in memory: pixels (n, 1, *grid) uint8, answers (n, ...)."""
+    """Images in memory, (n, 1, *grid) uint8, and what a network is to answer: (n, answers), or masks (n, *grid)."""
 
     pixels: Tensor
     answers: Tensor
@@ -116,15 +119,32 @@ def draw_warp(count: int, dimensions: int, settings: TrainingSettings, generator
     return torch.cat([matrix, moves], dim=2)
 
 
-def augment(pixels: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
-    """Return standardised images, each moved, turned and of another gamma. Outside is the edge repeated."""
-    values = pixels.float() / 255
-    bend = (torch.rand(len(values), generator=generator) * 2 - 1) * settings.gamma
-    values = values.clamp_min(1e-6) ** bend.exp().reshape(-1, *[1] * (values.ndim - 1)).to(values.device)
-    matrix = draw_warp(len(values), values.ndim - 2, settings, generator).to(values.device)
-    grid = functional.affine_grid(matrix, list(values.shape), align_corners=False)
-    moved = functional.grid_sample(values, grid, padding_mode="border", align_corners=False)
-    return standardise(moved)
+def augment_images(
+    pixels: Tensor, answers: Tensor, settings: TrainingSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return standardised images, each moved, turned and of another gamma, and their answers as they are."""
+    return _augment(pixels, _draw_grid(pixels, settings, generator), settings, generator), answers
+
+
+def augment_masked(
+    pixels: Tensor, masks: Tensor, settings: TrainingSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the same of images, and their masks (n, *grid) moved along."""
+    grid = _draw_grid(pixels, settings, generator)
+    moved = functional.grid_sample(masks.unsqueeze(1).float(), grid, "nearest", "border", align_corners=False)
+    return _augment(pixels, grid, settings, generator), moved.squeeze(1).long()
+
+
+def _draw_grid(pixels: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    matrix = draw_warp(len(pixels), pixels.ndim - 2, settings, generator).to(pixels.device)
+    return functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
+
+
+def _augment(pixels: Tensor, grid: Tensor, settings: TrainingSettings, generator: torch.Generator) -> Tensor:
+    bend = (torch.rand(len(pixels), generator=generator) * 2 - 1) * settings.gamma
+    power = bend.exp().reshape(-1, *[1] * (pixels.ndim - 1)).to(pixels.device)
+    values = (pixels.float() / 255) ** power
+    return standardise(functional.grid_sample(values, grid, padding_mode="border", align_corners=False))
 
 
 def train_network(
@@ -133,6 +153,7 @@ def train_network(
     loss: Callable[[Tensor, Tensor], Tensor],
     settings: TrainingSettings,
     generator: torch.Generator,
+    augment: Augment = augment_images,
 ) -> Iterator[int]:
     """Train in place; yields the steps done. The rate rises over the first steps and falls to 0 as a cosine."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=settings.weight_decay)
@@ -141,11 +162,11 @@ def train_network(
         for pixels, answers in draw_batches(phase, round(phase.share * settings.steps), generator):
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * _rate(done / settings.steps)
-            images = augment(pixels.to(settings.device), settings, generator)
+            images, wanted = augment(pixels.to(settings.device), answers.to(settings.device), settings, generator)
             with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
                 answered = model(images)
             optimiser.zero_grad(set_to_none=True)
-            loss(answered.float(), answers.to(settings.device)).backward()  # type: ignore[no-untyped-call]
+            loss(answered.float(), wanted).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             done += 1
             yield done
