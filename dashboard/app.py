@@ -11,6 +11,7 @@ from dashboard.components.frame import (
     COHORTS_PAGE,
     IMAGES_PAGE,
     MEASURED_PAGE,
+    SCORECARD_PAGE,
     VIEWER_PAGE,
     show_problem,
     show_title,
@@ -31,6 +32,7 @@ def show_app() -> None:
         st.Page(IMAGES_PAGE, title="Images", icon=":material/grid_view:", url_path="images"),
         st.Page(VIEWER_PAGE, title="Viewer", icon=":material/neurology:", url_path="viewer"),
         st.Page(MEASURED_PAGE, title="Requested vs measured", icon=":material/straighten:", url_path="measured"),
+        st.Page(SCORECARD_PAGE, title="Scorecard", icon=":material/verified:", url_path="scorecard"),
     ]
     # Pages lie in screens/: a folder named pages/ beside this script makes Streamlit skip it on a server's first visit.
     page = st.navigation(pages, position="top")

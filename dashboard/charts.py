@@ -11,6 +11,7 @@ INK, FAINT, GRID = "#1f2933", "#61707f", "#e6eaee"
 REQUESTED, DRAWN, WEIGHTED = "#b8c2cc", "#14708a", "#e0a030"
 MIX_SERIES = {"Requested": REQUESTED, "Drawn": DRAWN, "Design-weighted": WEIGHTED}
 KIND_COLOURS = ("#14708a", "#d9822b", "#7a5ab5", "#3f9b5b", "#c0455e", "#5b6b7b")
+CONTROL = "#a35200"
 BAR_PX, POINTS_PX, FURNITURE_PX = 13, 350, 92  # heights are of whole charts: titles and axes take FURNITURE_PX
 
 
@@ -102,6 +103,38 @@ def draw_adherence(points: pd.DataFrame, title: str, unit: str, kinds: Sequence[
         missed.encode(x=x, y=y, tooltip=tips),
     )
     return _style(layers.properties(title=alt.Title(title, subtitle=count_within(points)), height=POINTS_PX))
+
+
+def draw_scores(rows: pd.DataFrame, title: str = "", whole: float | None = None) -> alt.TopLevelMixin:
+    """Return one line a score: a dot with its 95 % interval and, as a diamond, its control.
+
+    ``rows`` has label, value, low, high, control and images; ``whole`` is a value that a dashed line marks. A single
+    row is a small chart with the label as its title.
+    """
+    alone = len(rows) == 1
+    scale = alt.Scale(zero=False, nice=False, padding=14)
+    axis = alt.Axis(tickCount=4 if alone else 6, format="~g")
+    named = alt.Axis(labelLimit=380, labelFontSize=12, ticks=False, labelColor=INK)
+    y = alt.Y("label:N", sort=list(rows["label"]), title=None, axis=None if alone else named)
+    tips = [alt.Tooltip("label:N", title="Score"), *(alt.Tooltip(f"{name}:Q", title=text, format=".4~g")
+            for name, text in (("value", "Value"), ("low", "From"), ("high", "To"), ("control", "Control"))),
+            alt.Tooltip("images:Q", title="Images", format=",")]  # fmt: skip
+    base = alt.Chart(rows).encode(y=y, tooltip=tips)
+    layers = [
+        base.mark_rule(strokeWidth=3, color=DRAWN).encode(
+            x=alt.X("low:Q", title=None, scale=scale, axis=axis), x2="high:Q"
+        ),
+        base.mark_point(size=80, color=DRAWN, filled=True, opacity=1).encode(x=alt.X("value:Q", scale=scale)),
+        base.mark_point(size=150, color=CONTROL, shape="diamond", strokeWidth=2).encode(
+            x=alt.X("control:Q", scale=scale)
+        ),
+    ]
+    if whole is not None:
+        line = alt.Chart(pd.DataFrame({"value": [whole]})).mark_rule(color=FAINT, strokeDash=[4, 3])
+        layers.append(line.encode(x=alt.X("value:Q", scale=scale)))
+    heading = title or (str(rows["label"].iloc[0]) if alone else "")
+    height = FURNITURE_PX if alone else 26 * len(rows) + 40 + 30 * bool(heading)
+    return _style(alt.layer(*layers).properties(title=heading, height=height))
 
 
 def count_within(points: pd.DataFrame) -> str:

@@ -109,6 +109,24 @@ MISSES = """
     WHERE m.cohort_id = ? AND NOT m."within" ORDER BY times DESC, m.image_id, m.name LIMIT 100
 """
 
+SCORECARDS = """
+    SELECT s.scorecard_id, s.images, coalesce(r.name, s.reference_id) AS reference, s.reference_fingerprint, s.policy,
+           s.policy_hash, s.gates, s.controls_valid, s.passed, s.seed, s.document, s.created_at,
+           coalesce(c.scorecard_id = s.scorecard_id, false) AS decisive,
+           (SELECT count(*) FROM scorecard_copies AS k WHERE k.scorecard_id = s.scorecard_id) AS copies
+    FROM scorecards AS s JOIN cohort_status AS c ON c.cohort_id = s.cohort_id
+    LEFT JOIN reference_sets AS r ON r.reference_id = s.reference_id
+    WHERE s.cohort_id = ? ORDER BY s.created_at DESC, s.scorecard_id
+"""
+SCORECARD_METRICS = """
+    SELECT family, name, features, subgroup, value, low, high, control, goal, images, reason
+    FROM scorecard_metrics WHERE scorecard_id = ? ORDER BY place
+"""
+SCORECARD_COPIES = """
+    SELECT image_id, max(score) AS score FROM scorecard_copies WHERE scorecard_id = ?
+    GROUP BY image_id ORDER BY score DESC, image_id LIMIT 100
+"""
+
 
 def mix_of(attribute: str) -> str:
     """Return the query for the mix of subjects by one of MIX_ATTRIBUTES."""

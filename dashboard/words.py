@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SYNTHETIC = "Synthetic data"
+SCORECARD_GATE = "scorecard."  # begins the names of gates that look at a scorecard of images
 STATUS = {"released": "Released", "refused": "Refused", "built": "Built"}
 STATUS_MEANING = {
     "released": "every gate holds: readers see this cohort",
@@ -88,6 +89,8 @@ def _name_mix(attribute: str) -> str:
 
 def explain_gate(gate: Mapping[str, Any], named: bool = True) -> str:
     """Return one sentence that says, in plain words, what a gate found; ``named`` begins it with the measurement."""
+    if str(gate["gate"]).startswith(SCORECARD_GATE):  # its value may be null: not measurable
+        return str(gate["reason"]).removeprefix(SCORECARD_GATE)
     value, threshold, passed = float(gate["value"]), float(gate["threshold"]), bool(gate["passed"])
     family, _, subject = str(gate["gate"]).partition(".")
     if family == "images_complete":

@@ -14,7 +14,7 @@ from dashboard.words import STATUS, STATUS_COLOUR, STATUS_MEANING, SYNTHETIC
 
 COHORTS_PAGE, COHORT_PAGE = "screens/cohorts.py", "screens/cohort.py"
 IMAGES_PAGE, VIEWER_PAGE = "screens/images.py", "screens/viewer.py"
-MEASURED_PAGE = "screens/measured.py"
+MEASURED_PAGE, SCORECARD_PAGE = "screens/measured.py", "screens/scorecard.py"
 _SYNTHETIC_HELP = "No image or person on these pages is real: every subject is drawn and every image is computed."
 
 

@@ -10,11 +10,18 @@ import streamlit as st
 
 from dashboard import queries
 from dashboard.charts import draw_mix
-from dashboard.components.frame import IMAGES_PAGE, MEASURED_PAGE, choose_cohort, run_page, show_title
+from dashboard.components.frame import (
+    IMAGES_PAGE,
+    MEASURED_PAGE,
+    SCORECARD_PAGE,
+    choose_cohort,
+    run_page,
+    show_title,
+)
 from dashboard.components.gallery import show_gallery
 from dashboard.components.mix import MIX_LEGEND, list_bands, list_prevalences, tabulate_mix, tabulate_prevalences
 from dashboard.store import read_frame, read_rows
-from dashboard.words import SEX, explain_gate, explain_refusal, name_diagnosis, name_gate, number, share
+from dashboard.words import SCORECARD_GATE, SEX, explain_gate, explain_refusal, name_diagnosis, name_gate, number, share
 
 MIX_TITLES = {
     "sex": "Sex",
@@ -55,6 +62,7 @@ def show_header(cohort: dict[str, Any], gates: list[dict[str, Any]]) -> None:
         query = {"cohort": cohort["cohort_id"]}
         st.page_link(IMAGES_PAGE, label="Browse the images", icon=":material/grid_view:", query_params=query)
         st.page_link(MEASURED_PAGE, label="Requested vs measured", icon=":material/straighten:", query_params=query)
+        st.page_link(SCORECARD_PAGE, label="Scorecard", icon=":material/verified:", query_params=query)
     st.caption(describe_origin(cohort, spec))
 
 
@@ -85,7 +93,7 @@ def show_gates(gates: list[dict[str, Any]]) -> None:
             {
                 "": [":green[**✓**]" if gate["passed"] else ":red[**✗**]" for gate in ordered],
                 "Gate": [name_gate(gate["gate"]) for gate in ordered],
-                "Value": [share(gate["value"]) for gate in ordered],
+                "Value": [(number if is_of_scorecard(gate) else share)(gate["value"]) for gate in ordered],
                 "Threshold": [limit(gate) for gate in ordered],
                 "In plain words": [explain_gate(gate, named=False) for gate in ordered],
             }
@@ -95,8 +103,16 @@ def show_gates(gates: list[dict[str, Any]]) -> None:
     )
 
 
+def is_of_scorecard(gate: dict[str, Any]) -> bool:
+    """Return whether a gate looks at a score, which is no share, and says its direction in words."""
+    return str(gate["gate"]).startswith(SCORECARD_GATE)
+
+
 def limit(gate: dict[str, Any]) -> str:
     """Return a gate's threshold with its direction: errors have a largest, shares a least allowed value."""
+    if is_of_scorecard(gate):
+        direction = next((words for words in ("at most", "at least") if words in gate["reason"]), "")
+        return f"{direction} {number(gate['threshold'])}".strip()
     return f"{'at most' if gate['gate'].startswith('population.') else 'at least'} {share(gate['threshold'])}"
 
 

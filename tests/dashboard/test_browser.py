@@ -25,7 +25,7 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 # Streamlit asks every page's folder for its server before it asks the root; the answer 404 is part of that.
-PROBE = re.compile(r"/(cohorts|cohort|images|viewer|measured)/_stcore/(health|host-config)")
+PROBE = re.compile(r"/(cohorts|cohort|images|viewer|measured|scorecard)/_stcore/(health|host-config)")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from catalog import open_catalog
 
-PAGES = ("cohorts", "cohort", "images", "viewer", "measured")
+PAGES = ("cohorts", "cohort", "images", "viewer", "measured", "scorecard")
 
 
 def read_text(app: AppTest) -> str:
@@ -55,7 +55,7 @@ def test_page_of_an_empty_catalog_says_what_to_do(empty_home, open_page, page):
     assert "Synthetic data" in read_text(app)
 
 
-@pytest.mark.parametrize("page", ["cohort", "images", "measured", "viewer"])
+@pytest.mark.parametrize("page", ["cohort", "images", "measured", "viewer", "scorecard"])
 @pytest.mark.parametrize("wanted", ["../../etc/passwd", "'; DROP TABLE cohorts; --", "`<script>`"])
 def test_unknown_cohort_in_the_url_is_explained(shown, open_page, page, wanted):
     app = open_page(shown.home, page, cohort=wanted)
