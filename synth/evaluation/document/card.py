@@ -7,7 +7,14 @@ import re
 from collections.abc import Sequence
 from typing import get_args
 
-from synth.evaluation.document.facts import Facts, copied_images, describe_population, judge, list_scores
+from synth.evaluation.document.facts import (
+    Facts,
+    copied_images,
+    describe_population,
+    judge,
+    list_scores,
+    searched_copies,
+)
 from synth.evaluation.document.markup import clean_text
 from synth.evaluation.document.words import (
     FAMILIES,
@@ -80,13 +87,13 @@ def say_method(facts: Facts) -> str:
 
 def say_privacy(facts: Facts) -> list[str]:
     """Return what was found about the privacy of the patients behind the training data, in sentences."""
-    report, copies = facts.report, len(copied_images(facts.report))
-    found = [_say_score(score) for score in list_scores(report, "privacy")]
+    copies = len(copied_images(facts.report))
+    found = [_say_score(score) for score in list_scores(facts.report, "privacy")]
     kind = "synthetic" if facts.about.synthetic else "real"
     if copies:
         few = f"{format_count(copies, 'of them is an altered copy', 'of them are altered copies')} of training images"
         first = f"The images are {kind}, but {few}: treat these as images of those patients."
-    elif any(score.name == "copy_rate" and score.value is not None for score in report.scores):
+    elif searched_copies(facts.report):
         first = f"The images are {kind}; none was found to be an altered copy of a training image."
     else:
         first = f"The images are {kind}; copies of training images were not searched for."

@@ -52,11 +52,11 @@ class Facts:
         """Places of the judged images whose pictures may be shown.
 
         In public none is shown that may be an image of a patient: no copy, nothing of real images, and nothing at all
-        unless controls behave and gates hold, for then nobody knows which images are copies.
+        unless copies were searched for, controls behave and gates hold: else nobody knows which images are copies.
         """
         if not self.public:
             return frozenset(range(len(self.images)))
-        if not self.about.synthetic or judge(self).state != "passed":
+        if not (self.about.synthetic and searched_copies(self.report) and judge(self).state == "passed"):
             return frozenset()
         copies = {pair.image_id for pair in self.report.copies}
         return frozenset(place for place, name in enumerate(self.images.image_ids) if name not in copies)
@@ -224,6 +224,11 @@ def _count_controls(report: ImageReport) -> str:
         if len(report.controls) > 1
         else ("The only control behaves as it must.")
     )
+
+
+def searched_copies(report: ImageReport) -> bool:
+    """Return whether copies of training images were searched for."""
+    return any(score.name == "copy_rate" and score.value is not None for score in report.scores)
 
 
 def copied_images(report: ImageReport) -> Sequence[str]:

@@ -164,6 +164,6 @@ def _say_hidden(facts: Facts) -> Markup:
     text += (
         "the judged images are real."
         if not facts.about.synthetic
-        else ("the images did not pass their gates, so nobody can say that none of them is a copy of a patient's.")
+        else ("without a search for copies and gates that hold, nobody can say that none of them is a copy.")
     )
     return tag("p", text, class_="quiet")

@@ -192,7 +192,10 @@ def test_public_sheet_holds_no_copy(pictures) -> None:
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
-    [({}, "did not pass their gates"), ({"about": {"synthetic": False}}, "the judged images are real")],
+    [
+        ({}, "nobody can say that none of them is a copy"),
+        ({"about": {"synthetic": False}}, "the judged images are real"),
+    ],
 )
 def test_public_page_has_no_picture_of_refused_or_real_images(pictures, changed, reason) -> None:
     made = pictures.passed() if changed else pictures
@@ -202,6 +205,12 @@ def test_public_page_has_no_picture_of_refused_or_real_images(pictures, changed,
     assert reason in parsed.text
     if changed:
         assert "a.png" not in page, "names of real images are not public either"
+
+
+def test_public_page_has_no_picture_if_copies_were_not_searched_for(pictures) -> None:
+    made = pictures.passed().change(scores=tuple(s for s in pictures.report.scores if s.name != "copy_rate"), copies=())
+    assert made.facts(public=True).may_show == frozenset()
+    assert not check_harmless(write_page(made.facts(public=True))).all("img")
 
 
 def make_hostile(made, text: str):

@@ -27,6 +27,7 @@ from synth.evaluation.document.charts import (
 from synth.evaluation.document.facts import answer_questions, describe_population, find_question
 from synth.evaluation.document.markup import clean_text, link, tag
 from synth.evaluation.document.pictures import encode_picture, make_sheet, show_difference, show_slices, shrink
+from synth.evaluation.document.style import STYLE
 from synth.evaluation.document.words import (
     FAMILIES,
     GOAL_SIGNS,
@@ -107,6 +108,34 @@ def test_only_web_addresses_become_links(url: str) -> None:
 
 def test_invisible_characters_are_removed() -> None:
     assert clean_text("a\x00\u202eb\u2066\x9fc\td") == "abc\td"
+
+
+# ----------------------------------------------------------------------------------------------------------- style
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour (WCAG 2.2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_has_contrast(theme: int) -> None:
+    """Text is at least 4.5 times as bright or dark as its ground (WCAG 2.2, 1.4.3)."""
+    colours = dict(re.findall(r"--([a-z-]+):\s*(#[0-9a-f]{6})", STYLE.split(":root {")[theme + 1].partition("}")[0]))
+    pairs = [(ink, ground) for ink in ("ink", "faint", "mark", "control", "good", "bad") for ground in ("page", "soft")]
+    pairs += [
+        ("good", "good-soft"),
+        ("bad", "bad-soft"),
+        ("faint", "bad-soft"),
+        ("ink", "bad-soft"),
+        ("warn", "warn-soft"),
+    ]
+    pairs += [("faint", "good-soft"), ("faint", "warn-soft")]
+    for ink, ground in pairs:
+        low, high = sorted((luminance(colours[ink]), luminance(colours[ground])))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
 
 
 # ---------------------------------------------------------------------------------------------------------- charts
