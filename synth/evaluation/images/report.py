@@ -58,8 +58,8 @@ class ImageReport:
 
     @property
     def controls_valid(self) -> bool:
-        """Whether every control behaves; if not, no score proves anything and gates fail."""
-        return all(control.behaves for control in self.controls)
+        """Whether controls were run and all behave; if not, no score proves anything and gates fail."""
+        return bool(self.controls) and all(control.behaves for control in self.controls)
 
     def find(self, name: str, features: str = "", subgroup: str = "") -> Score | None:
         """Return the score with that name, features and subgroup, or None."""
