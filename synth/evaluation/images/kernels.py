@@ -1,0 +1,255 @@
+"""Unbiased kernel distances (KID, MMD): every pair of images once, in blocks, for all halves and permutations at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synth.evaluation.images.layout import Floats32
+from synth.evaluation.images.resampling import PAIRS, centred_interval, draw_halves, number_patients, spread_of_halves
+from synth.evaluation.images.sides import Side
+from synth.evaluation.ranks import Floats, Interval, Ints
+from synth.seeds import stream
+
+BLOCK = 2048  # rows and columns of the kernel matrix that are in memory at once
+PERMUTATIONS = 99
+MEDIAN_PAIRS = 50_000
+KERNELS = ("kernel_distance", "mmd_rbf")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Features are taken relative to ``middle`` and divided by ``unit``: float32 then neither overflows nor cancels.
+
+    ``width`` is the standard deviation of the Gaussian kernel, in the same units as ``unit``.
+    """
+
+    middle: Floats
+    unit: float
+    width: float
+
+    @property
+    def tilt(self) -> Floats:
+        """The middle in units."""
+        return self.middle / self.unit
+
+
+class Vectors(NamedTuple):
+    """Features on a scale (n, d), their squared lengths, and their inner products with the scale's tilt."""
+
+    values: Tensor
+    squares: Tensor
+    tilts: Tensor
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over pairs of a first and a second set, with columns of 0/1 weights U and V (groups) on either.
+
+    ``total`` is 1'K1, ``left`` U'K1, ``right`` 1'KV and ``inside`` the diagonal of U'KV; with K = 1 they count pairs.
+    """
+
+    total: float
+    left: Floats
+    right: Floats
+    inside: Floats
+
+    @property
+    def outside(self) -> Floats:
+        """The sums over pairs of which neither is in the group."""
+        return self.total - self.left - self.right + self.inside
+
+    @property
+    def between(self) -> Floats:
+        """The sums over ordered pairs of which one is in the group."""
+        return self.left + self.right - 2 * self.inside
+
+    def without(self, amount: Floats, groups: Floats) -> Sums:
+        """Return the sums without pairs inside patients; ``amount`` is theirs, ``groups`` (patients, columns)."""
+        lost = amount @ groups
+        return Sums(self.total - float(amount.sum()), self.left - lost, self.right - lost, self.inside - lost)
+
+    def take(self, part: slice) -> Sums:
+        """Return the sums of some columns."""
+        return Sums(self.total, self.left[part], self.right[part], self.inside[part])
+
+
+class Table(NamedTuple):
+    """The sums of a kernel, or of 1, over pairs of synthetic images, of real images, and of one of each."""
+
+    synthetic: Sums
+    real: Sums
+    cross: Sums
+
+    def take(self, part: slice) -> Table:
+        """Return the sums of some columns."""
+        return Table(*(sums.take(part) for sums in self))
+
+
+def measure_kernels(synthetic: Side, real: Side, seed: int) -> dict[str, tuple[Interval, dict[str, float]]]:
+    """Return the two unbiased squared MMDs, by name, with intervals and details.
+
+    ``kernel_distance`` is KID: kernel (x.y / d + 1)^3, of all images instead of random subsets (Binkowski et al., ICLR
+    2018). ``mmd_rbf`` has the kernel exp(-|x - y|^2 / (2 w^2)), w the median distance of real images (Gretton et al.,
+    JMLR 2012). Pairs of images of one patient are left out, since they are more alike than images of two; ``all_pairs``
+    in the details has them (the usual estimator, equal if each image has its own patient). ``p`` is the share of 99
+    permutations of patients between the sides, and the sides themselves, that are at least as far apart.
+    """
+    rng = stream(seed, -1, -1, "images/kernels")
+    scale = choose_scale(synthetic, real, rng)
+    sides = (synthetic, real)
+    patient = [number_patients(side.patient)[0] for side in sides]
+    halves = [draw_halves(codes, rng) for codes in patient]
+    permuted = permute_patients(patient[0], patient[1], rng)
+    columns = [np.concatenate([half, moved]).T.astype(np.float32) for half, moved in zip(halves, permuted, strict=True)]
+    vectors = [_scale_vectors(side.features, scale) for side in sides]
+    groups = [c[np.unique(p, return_index=True)[1]].astype(np.float64) for c, p in zip(columns, patient, strict=True)]
+    whole = [_sum_pairs(v, v, c, c, scale) for v, c in zip(vectors, columns, strict=True)]
+    cross = _sum_pairs(vectors[0], vectors[1], columns[0], columns[1], scale)
+    same = [_sum_patients(v, p, scale) for v, p in zip(vectors, patient, strict=True)]
+    diagonals = [_find_diagonals(v, scale) for v in vectors]
+    sizes = [np.bincount(p).astype(np.float64) for p in patient]
+    counts = Table(
+        *(_count_pairs(c, c).without(s**2, g) for c, s, g in zip(columns, sizes, groups, strict=True)),
+        _count_pairs(columns[0], columns[1]),
+    )
+    found = {}
+    for place, name in enumerate(KERNELS):
+        own = [w[place].without(s[place], g) for w, s, g in zip(whole, same, groups, strict=True)]
+        usual = sum(
+            (w[place].total - d[place].sum()) / (len(p) * (len(p) - 1))
+            for w, d, p in zip(whole, diagonals, patient, strict=True)
+        )
+        interval, p = _compare(Table(own[0], own[1], cross[place]), counts)
+        mixed = 2 * cross[place].total / counts.cross.total
+        found[name] = interval, {"all_pairs": usual - mixed, "p": p, "n": len(synthetic), "n_real": len(real)}
+    return found
+
+
+def choose_scale(synthetic: Side, real: Side, rng: np.random.Generator) -> Scale:
+    """Return the scale of both sides; the width is the median distance of random real images of two patients each."""
+    middle = (synthetic.features.mean(axis=0, dtype=np.float64) + real.features.mean(axis=0, dtype=np.float64)) / 2
+    first, second = rng.integers(len(real), size=(2, MEDIAN_PAIRS))
+    apart = np.flatnonzero(real.patient[first] != real.patient[second])
+    distances = np.empty(len(apart))
+    for start in range(0, len(apart), BLOCK):
+        part = apart[start : start + BLOCK]
+        difference = real.features[first[part]].astype(np.float64) - real.features[second[part]]
+        distances[start : start + BLOCK] = np.sqrt((difference**2).sum(axis=1))
+    unit = max(1.0, *(float(np.abs(side.features).max()) for side in (synthetic, real)))
+    return Scale(middle, unit, max(float(np.median(distances)), 1e-9 * unit))
+
+
+def permute_patients(synthetic: Ints, real: Ints, rng: np.random.Generator) -> tuple[Floats32, Floats32]:
+    """Return (permutations, images) of either side: 1 if the image goes to the first of two groups of patients."""
+    first, second = int(synthetic.max()) + 1, int(real.max()) + 1
+    groups = np.zeros((PERMUTATIONS, first + second), np.float32)
+    for row in groups:
+        row[rng.permutation(first + second)[:first]] = 1.0
+    return groups[:, synthetic], groups[:, first + real]
+
+
+def _compare(sums: Table, counts: Table) -> tuple[Interval, float]:
+    """Return the squared MMD with its interval, and the p-value of the permutations."""
+
+    def contrast(kind: str) -> Floats:
+        ratios = [getattr(s, kind) / getattr(c, kind) for s, c in zip(half, half_counts, strict=True)]
+        return np.asarray(ratios[0] + ratios[1] - 2 * ratios[2])
+
+    half, half_counts = sums.take(slice(0, PAIRS)), counts.take(slice(0, PAIRS))
+    value = float(contrast("total"))
+    interval = centred_interval(value, spread_of_halves(contrast("inside"), contrast("outside")), PAIRS)
+    s, c = sums.take(slice(PAIRS, None)), counts.take(slice(PAIRS, None))
+    parts = [
+        (t.synthetic.inside + t.real.inside + 2 * t.cross.inside,
+         t.synthetic.outside + t.real.outside + 2 * t.cross.outside,
+         t.synthetic.between + t.real.between + 2 * t.cross.between)
+        for t in (s, c)
+    ]  # fmt: skip
+    first, second, between = (a / b for a, b in zip(*parts, strict=True))
+    permuted = first + second - 2 * between
+    return interval, float((1 + (permuted >= value).sum()) / (1 + len(permuted)))
+
+
+def _scale_vectors(features: Floats32, scale: Scale) -> Vectors:
+    values = ((features - scale.middle) / scale.unit).astype(np.float32)
+    tilts = torch.from_numpy((values @ scale.tilt.astype(np.float32)).astype(np.float32))
+    return Vectors(torch.from_numpy(values), torch.from_numpy((values**2).sum(axis=1, dtype=np.float32)), tilts)
+
+
+def _evaluate_kernels(first: Vectors, second: Vectors, scale: Scale) -> tuple[Tensor, Tensor]:
+    """Return both kernels of all pairs. The polynomial one is (k - 1) / unit^6: constants cancel in an MMD.
+
+    With x.y / d = unit^2 u, (x.y / d + 1)^3 - 1 = unit^6 u (u (u + 3 / unit^2) + 3 / unit^4).
+    """
+    products = first.values @ second.values.T
+    polynomial = products + first.tilts[:, None]
+    polynomial += second.tilts + float(scale.tilt @ scale.tilt)
+    polynomial /= first.values.shape[1]
+    outer = polynomial + 3 / scale.unit**2
+    outer.mul_(polynomial).add_(3 / scale.unit**4)
+    polynomial.mul_(outer)
+    products.mul_(-2).add_(first.squares[:, None]).add_(second.squares).clamp_(min=0)
+    gaussian = products.mul_(-0.5 * (scale.unit / scale.width) ** 2).exp_()
+    return polynomial, gaussian
+
+
+def _sum_pairs(
+    first: Vectors, second: Vectors, left: Floats32, right: Floats32, scale: Scale
+) -> tuple[Sums, Sums]:
+    """Return the sums of both kernels over all pairs; of a set with itself, only half of them are evaluated."""
+    itself = first is second
+    weights = [torch.from_numpy(np.hstack([np.ones((len(c), 1), np.float32), c])) for c in (left, right)]
+    sums = [torch.zeros(len(weights[0]), weights[1].shape[1], dtype=torch.float64) for _ in KERNELS]
+    for start in range(0, len(left), BLOCK):
+        rows = slice(start, start + BLOCK)
+        for begin in range(start if itself else 0, len(right), BLOCK):
+            columns = slice(begin, begin + BLOCK)
+            kernels = _evaluate_kernels(_cut(first, rows), _cut(second, columns), scale)
+            for kernel, found in zip(kernels, sums, strict=True):
+                found[rows] += kernel @ weights[1][columns]
+                if itself and begin > start:
+                    found[columns] += kernel.T @ weights[1][rows]
+    units = (scale.unit**6, 1.0)
+    return _gather(sums[0], weights[0], units[0]), _gather(sums[1], weights[0], units[1])
+
+
+def _gather(products: Tensor, weights: Tensor, unit: float) -> Sums:
+    """Return the sums given K [1 V] and [1 U]."""
+    exact, found = weights.numpy().astype(np.float64), products.numpy() * unit
+    left, right = exact.T @ found[:, 0], found.sum(axis=0)
+    return Sums(float(right[0]), left[1:], right[1:], np.einsum("nc,nc->c", exact, found)[1:])
+
+
+def _cut(vectors: Vectors, part: slice | Tensor) -> Vectors:
+    return Vectors(*(item[part] for item in vectors))
+
+
+def _count_pairs(left: Floats32, right: Floats32) -> Sums:
+    """Return how many pairs there are."""
+    a, b = left.sum(axis=0, dtype=np.float64), right.sum(axis=0, dtype=np.float64)
+    return Sums(float(len(left) * len(right)), a * len(right), len(left) * b, a * b)
+
+
+def _find_diagonals(vectors: Vectors, scale: Scale) -> tuple[Floats, Floats]:
+    """Return both kernels of each image with itself."""
+    exact = vectors.squares.double() + 2 * vectors.tilts.double() + float(scale.tilt @ scale.tilt)
+    u = exact.numpy() / vectors.values.shape[1]
+    return scale.unit**6 * u * (u * (u + 3 / scale.unit**2) + 3 / scale.unit**4), np.ones(len(u))
+
+
+def _sum_patients(vectors: Vectors, patient: Ints, scale: Scale) -> tuple[Floats, Floats]:
+    """Return, of each kernel, the sum over all pairs of images of each patient, an image with itself included."""
+    order, sizes = np.argsort(patient, kind="stable"), np.bincount(patient)
+    starts = np.cumsum(sizes) - sizes
+    polynomial, gaussian = (np.bincount(patient, diagonal) for diagonal in _find_diagonals(vectors, scale))
+    for number in np.flatnonzero(sizes > 1):
+        own = _cut(vectors, torch.from_numpy(order[starts[number] : starts[number] + sizes[number]]))
+        nothing = np.empty((sizes[number], 0), np.float32)
+        sums = _sum_pairs(own, own, nothing, nothing, scale)
+        polynomial[number], gaussian[number] = sums[0].total, sums[1].total
+    return polynomial, gaussian
