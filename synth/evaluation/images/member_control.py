@@ -40,37 +40,76 @@ def attack_unseen(train: Side, unseen: Side, targets: Targets, features: str = "
     return attack_membership(others, train, unseen, left, features, seed)
 
 
-def check_members(unseen: Sequence[AttackScores], planted: Sequence[AttackScores]) -> Control:
-    """Return whether the attacks behave, each in each kind of features.
+def silence_blind(attacks: Sequence[AttackScores], planted: Sequence[AttackScores]) -> list[AttackScores]:
+    """Return the attacks; one that does not fire when altered training images are released is missing instead.
 
-    ``planted`` are the attacks when the altered training images are released: each must have an AUC of 0.6 at least,
-    and one that chance exceeds in 5 % of cases at most. ``unseen`` are those of attack_unseen: none may differ from 0.5
-    by more than chance, nor lie below it, as members then look unlike others by themselves; chance is 1 % over all of
-    them (Mann and Whitney's test, Bonferroni's correction). An arm that has too few patients is said to be unknown;
-    the other one then decides, and if neither is known the control does not behave.
+    ``planted`` are those of the same names and features on altered training images. What a blind attack does not see
+    may be there all the same, so it has no figure.
     """
-    fired, missed = _judge(planted, fires=True), _judge(unseen, fires=False)
-    known = [verdict for verdict, _ in (fired, missed) if verdict is not None]
-    reason = f"training images released, lightly altered: {fired[1]}; unseen patients released: {missed[1]}"
-    if len(known) < 2:
-        reason += "; the unknown proves nothing"
+    blind = {(attack.attack, attack.features) for attack in planted if not attack.reason and not _fires(attack)}
+    text = "this attack is blind in these features: it does not find lightly altered training images either"
+    return [
+        AttackScores.missing(attack.attack, attack.features, text)
+        if (attack.attack, attack.features) in blind and not attack.reason
+        else attack
+        for attack in attacks
+    ]
+
+
+def check_members(unseen: Sequence[AttackScores], planted: Sequence[AttackScores]) -> Control:
+    """Return whether the attacks behave: in some kind of features all of them fire, and in none without cause.
+
+    ``planted`` are the attacks when the altered training images are released: one fires if its AUC is 0.6 at least and
+    chance exceeds it in 5 % of cases at most. Features in which not all fire are named (see silence_blind). ``unseen``
+    are those of attack_unseen: none may differ from 0.5 by more than chance, nor lie below it, as members then look
+    unlike others by themselves; chance is 1 % over all of them (Mann and Whitney's test, Bonferroni's correction).
+    An arm that has too few patients is said to be unknown; the other one then decides, and if neither is known the
+    control does not behave.
+    """
+    fired, calm = _judge_planted(planted), _judge_unseen(unseen)
+    known = [verdict for verdict, _ in (fired, calm) if verdict is not None]
+    reason = f"training images released, lightly altered: {fired[1]}; unseen patients released: {calm[1]}"
     return Control(NAME, bool(known) and all(known), reason)
 
 
-def _judge(attacks: Sequence[AttackScores], fires: bool) -> tuple[bool | None, str]:
-    """Return whether the attacks do as expected (None: unknown), and what is to be said of them."""
+Verdict = tuple[bool | None, str]  # None: unknown
+
+
+def _judge_planted(attacks: Sequence[AttackScores]) -> Verdict:
     able = [attack for attack in attacks if not attack.reason]
     if not able:
-        return None, f"unknown, for {attacks[0].reason}" if attacks else "unknown, for no attack was made"
-    texts, behaves = [], True
-    for attack in able:
-        area, chance = judge_area(attack)
-        fine = area >= LEAST_AREA and chance < SURE if fires else chance >= ERROR / len(able)
-        behaves &= fine
-        name = attack.attack.removeprefix("membership_")
-        texts.append(f"{name} in {attack.features} {area:.3f}{'' if fine else f' (p = {chance:.2g})'}")
-    ends = " fire" if behaves else " do not all fire", " find nobody" if behaves else " tell members all the same"
-    return behaves, f"the attacks{ends[not fires]}, AUC {', '.join(texts)}"
+        return _explain_unknown(attacks)
+    blind = {attack.features for attack in able if not _fires(attack)}
+    behaves = bool({attack.features for attack in able} - blind)
+    text = "the attacks fire" if behaves else "in no kind of features do all attacks fire"
+    if behaves and blind:
+        text += f", but not all in {' and '.join(sorted(blind))}"
+    return behaves, f"{text} (AUC {_list_areas(able)})"
+
+
+def _judge_unseen(attacks: Sequence[AttackScores]) -> Verdict:
+    able = [attack for attack in attacks if not attack.reason]
+    if not able:
+        return _explain_unknown(attacks)
+    guilty = [attack for attack in able if judge_area(attack)[1] < ERROR / len(able)]
+    text = f"members are told from others all the same: {_list_areas(guilty)}" if guilty else "nobody is found"
+    return not guilty, f"{text} (AUC {_list_areas(able)})"
+
+
+def _explain_unknown(attacks: Sequence[AttackScores]) -> Verdict:
+    return None, f"unknown, as {attacks[0].reason}" if attacks else "unknown, as no attack was made"
+
+
+def _fires(attack: AttackScores) -> bool:
+    area, chance = judge_area(attack)
+    return area >= LEAST_AREA and chance < SURE
+
+
+def _list_areas(attacks: Sequence[AttackScores]) -> str:
+    return ", ".join(
+        f"{attack.attack.removeprefix('membership_')} in {attack.features or 'images'} {judge_area(attack)[0]:.3f}"
+        for attack in attacks
+    )
 
 
 def _alter(image: Floats32, rng: np.random.Generator) -> Floats32:

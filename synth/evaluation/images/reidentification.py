@@ -73,19 +73,18 @@ def attack_reidentification(
 def learn_recognition(points: Floats, patient: Ints) -> Floats:
     """Return (d, components) directions in which images of one patient differ by one standard deviation each.
 
-    ``points`` are images of patients with several. Principal components between images, whitened by the covariance
-    within patients (Hatch et al., Interspeech 2006), shrunk as by Ledoit and Wolf (J Multivar Anal 2004).
+    ``points`` are images of patients with several. Principal components, whitened by the covariance within patients
+    (Hatch et al., Interspeech 2006) after it was shrunk as by Ledoit and Wolf (J Multivar Anal 2004).
     """
     _, codes = np.unique(patient, return_inverse=True)
+    spare = len(points) - int(codes.max()) - 1  # degrees of freedom within patients
     points = np.asarray(points, np.float64)
     _, sizes, directions = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    count = min(MOST_COMPONENTS, max(1, (len(points) - int(codes.max()) - 1) // 2))
-    basis = directions[:count][sizes[:count] > 1e-6 * sizes[0]].T
+    basis = directions[np.flatnonzero(sizes[: min(MOST_COMPONENTS, max(1, spare // 2))] > 1e-6 * sizes[0])].T
     inside = points @ basis
     means = np.stack([np.bincount(codes, column) for column in inside.T], axis=1) / np.bincount(codes)[:, None]
-    away = inside - means[codes]
-    covariance, _ = ledoit_wolf(away, assume_centered=True)
-    values, vectors = np.linalg.eigh(covariance)
+    covariance, _ = ledoit_wolf(inside - means[codes], assume_centered=True)
+    values, vectors = np.linalg.eigh(covariance * (len(points) / spare))
     return np.asarray(basis @ (vectors / np.sqrt(np.maximum(values, 1e-12 * values.max()))))
 
 
