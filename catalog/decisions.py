@@ -18,7 +18,7 @@ import duckdb
 
 from catalog.home import Home, resolve_home
 from catalog.records import Decision, ReleaseRow, ScorecardRow
-from catalog.rows import dump_json
+from catalog.rows import dump_json, gate_from_row
 from catalog.scorecards import PREFIX, insert_scorecard, list_gates
 from catalog.tables import REPORTS
 from catalog.writer import find_snapshot, is_registered, open_writer, transaction
@@ -83,7 +83,7 @@ def release_cohort(home: Home | Path | str | None, cohort_id: str, reason: str, 
     its latest report does not pass: nobody can release such a cohort.
     """
     home = resolve_home(home)
-    _check_person(decided_by, reason)
+    check_person(decided_by, reason)
     with open_writer(home) as connection:
         latest = _require_latest(connection, cohort_id, "released")
         judged = _read_judged(connection, latest)
@@ -99,7 +99,7 @@ def withdraw_cohort(home: Home | Path | str | None, cohort_id: str, reason: str,
     Only release_cohort undoes it. Raises CatalogError if the cohort is unknown or was never decided about.
     """
     home = resolve_home(home)
-    _check_person(decided_by, reason)
+    check_person(decided_by, reason)
     with open_writer(home) as connection:
         latest = _require_latest(connection, cohort_id, "withdrawn")
         if latest["decision"] != "withdrawn":
@@ -114,6 +114,22 @@ def check_release(cohort_id: str, gates: Sequence[GateResult]) -> None:
         raise CatalogError(
             f"cohort '{cohort_id}' cannot be released: {len(reasons)} of {len(gates)} gates of its latest report do "
             "not hold, and nobody can override them.\n  " + "\n  ".join(reasons)
+        )
+
+
+def check_person(decided_by: str, reason: str) -> None:
+    """Raise CatalogError unless a decision has a person's name and a reason."""
+    if not decided_by.strip() or decided_by.strip().lower() == GATES or not reason.strip():
+        raise CatalogError(
+            f"a person's name and a reason are needed, got {decided_by!r} and {reason!r}; '{GATES}' is no person."
+        )
+
+
+def check_decided(cohort_id: str, decision: str | None, wanted: str) -> None:
+    """Raise CatalogError if there is no earlier decision about a cohort that is to be released or withdrawn."""
+    if decision is None:
+        raise CatalogError(
+            f"cohort '{cohort_id}' was never decided about, so it cannot be {wanted}; build its recipe to the end."
         )
 
 
@@ -134,26 +150,16 @@ def _dump_scores(report: Report) -> str:
     return dump_json({name: float(value) if math.isfinite(value) else None for name, value in report.scores.items()})
 
 
-def _check_person(decided_by: str, reason: str) -> None:
-    if not decided_by.strip() or decided_by.strip().lower() == GATES or not reason.strip():
-        raise CatalogError(
-            f"a person's name and a reason are needed, got {decided_by!r} and {reason!r}; '{GATES}' is no person."
-        )
-
-
 def _require_cohort(connection: duckdb.DuckDBPyConnection, cohort_id: str) -> None:
     if not is_registered(connection, cohort_id):
         raise CatalogError(f"there is no cohort '{cohort_id}' in the catalog; register its shards first.")
 
 
-def _require_latest(connection: duckdb.DuckDBPyConnection, cohort_id: str, decision: str) -> dict[str, Any]:
+def _require_latest(connection: duckdb.DuckDBPyConnection, cohort_id: str, wanted: str) -> dict[str, Any]:
     _require_cohort(connection, cohort_id)
     latest = _read_latest(connection, cohort_id)
-    if latest is None:
-        raise CatalogError(
-            f"cohort '{cohort_id}' was never decided about, so it cannot be {decision}; build its recipe to the end."
-        )
-    return latest
+    check_decided(cohort_id, None if latest is None else latest["decision"], wanted)
+    return latest or {}
 
 
 def _read_latest(connection: duckdb.DuckDBPyConnection, cohort_id: str) -> dict[str, Any] | None:
@@ -166,7 +172,7 @@ def _read_judged(connection: duckdb.DuckDBPyConnection, latest: dict[str, Any]) 
     query = "SELECT scores_json, gates, scorecard_id, spec_hash FROM reports WHERE report_id = ?"
     row = connection.execute(query, [latest["report_id"]]).to_arrow_table().to_pylist()[0]
     scores = {name: math.nan if value is None else value for name, value in json.loads(row["scores_json"]).items()}
-    report = Report(latest["cohort_id"], row["spec_hash"], scores, tuple(GateResult(**gate) for gate in row["gates"]))
+    report = Report(latest["cohort_id"], row["spec_hash"], scores, tuple(map(gate_from_row, row["gates"])))
     return _Judged(latest["report_id"], report, row["scorecard_id"], latest["policy_hash"])
 
 

@@ -14,7 +14,7 @@ from catalog.codec import encode_array, hash_array
 from catalog.preview import draw_preview
 from catalog.tables import PIXELS, Table
 from synth.errors import CatalogError
-from synth.nouns import Image, Measurement, Scan, ShardPlan, Subject, Visit
+from synth.nouns import GateResult, Image, Measurement, Scan, ShardPlan, Subject, Visit
 
 _MEASUREMENT = pa.struct(
     [("name", pa.string()), ("unit", pa.string()), ("requested", pa.float64()), ("measured", pa.float64()),
@@ -156,6 +156,12 @@ def subject_from_rows(row: Mapping[str, Any], visits: list[dict[str, Any]]) -> S
     names = ("subject_id", "cohort_id", "subject_index", "age_years", "sex", "diagnosis", "intracranial_ml",
              "manufacturer", "manufacturer_model", "field_strength_t", "design_weight")  # fmt: skip
     return Subject(**{name: row[name] for name in names}, visits=tuple(Visit(**visit) for visit in visits))
+
+
+def gate_from_row(row: Mapping[str, Any]) -> GateResult:
+    """Return the gate in an element of ``reports.gates``; a missing number is NaN."""
+    numbers = {name: math.nan if row[name] is None else float(row[name]) for name in ("value", "threshold")}
+    return GateResult(gate=row["gate"], passed=row["passed"], reason=row["reason"], **numbers)
 
 
 def measurement_from_row(row: Mapping[str, Any]) -> Measurement:

@@ -22,13 +22,12 @@ PREFIX = "scorecard."  # begins the names of a policy's gates in the report of a
 
 
 def commit_scorecard(home: Home | Path | str | None, scorecard: ScorecardRow) -> int:
-    """Store the scorecard of images that are no cohort's, once; return the snapshot that has it.
+    """Store a scorecard that decides nothing, once; return the snapshot that has it.
 
-    Raises CatalogError if it is a cohort's (see catalog.decisions), or its reference is not registered.
+    It is of images that are no cohort's, or of a part of a cohort; catalog.decisions has those that decide. Raises
+    CatalogError if its reference is not registered.
     """
     home = resolve_home(home)
-    if scorecard.cohort_id is not None:
-        raise CatalogError(f"'{scorecard.scorecard_id}' is of a cohort, so it is stored with a decision about it.")
     key = {"scorecard_id": scorecard.scorecard_id}
     with open_writer(home) as connection:
         if not is_stored(connection, scorecard.scorecard_id):

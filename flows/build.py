@@ -5,8 +5,11 @@ The catalog and the shards on disk are the truth, so a build that ends anywhere 
 
 from __future__ import annotations
 
+import importlib
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import flows.settings  # noqa: F401  sets Prefect's quiet defaults before it is imported
 
@@ -22,9 +25,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import refresh_global_settings_context
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from catalog import CohortRow, ShardRecord, commit_cohort, commit_report, open_catalog, record_event
+from catalog import CohortRow, ReleaseRow, ShardRecord, commit_cohort, commit_report, open_catalog, record_event
 from catalog.home import explain_refusals
-from flows.evaluate import evaluate_build
+from flows.evaluate import evaluate_build, judge_build, read_gates
 from flows.pictures import draw_contact_sheet, embed_picture
 from flows.server import explain_server_failure
 from flows.survey import PUBLISHED, check_repairs
@@ -32,6 +35,16 @@ from flows.tracking import explain_tracking, finish_run, start_run
 from flows.workshop import Workshop
 from synth.nouns import Report
 from synth.numerics import numeric_profile
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The stored report of a build, the decision that follows, and the verdict about its images if one was made."""
+
+    report: Report
+    release: ReleaseRow
+    verdict: Any = None
+
 
 _SHOP: ContextVar[Workshop] = ContextVar("workshop")
 
@@ -74,18 +87,25 @@ def register_cohort(shop: Workshop, rendered: list[ShardRecord], run_id: str) ->
 
 
 @task(name="evaluate-and-decide", cache_policy=NO_CACHE, persist_result=False)
-def decide_release(shop: Workshop) -> Report:
-    """Evaluate the registered cohort, store its Report and the decision that follows from its gates."""
-    with open_catalog(shop.settings.home) as catalog:
-        report = evaluate_build(catalog, shop.plan)
-    commit_report(shop.settings.home, report)
-    return report
+def decide_release(shop: Workshop) -> Decided:
+    """Evaluate the registered cohort, store its Report and the decision that follows from its gates.
+
+    A recipe with an [evaluation] has its images judged against the reference first; both parts decide together.
+    """
+    home, plan = shop.settings.home, shop.plan
+    with open_catalog(home) as catalog:
+        report = evaluate_build(catalog, plan)
+    shop.pool.close()  # nothing is left to render, and judging needs the memory
+    verdict = judge_build(shop.settings, plan.spec, plan.cohort_id, shop.tell)
+    release = commit_report(home, report, verdict and verdict.row)
+    with open_catalog(home) as catalog:
+        return Decided(replace(report, gates=read_gates(catalog, release.report_id)), release, verdict)
 
 
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
-def publish_build(shop: Workshop, report: Report, run_id: str, snapshot_id: int, seconds: float) -> None:
+def publish_build(shop: Workshop, decided: Decided, run_id: str, snapshot_id: int, seconds: float) -> None:
     """Draw the contact sheet and hand scorecard and pictures to Prefect and MLflow."""
-    plan, settings = shop.plan, shop.settings
+    plan, settings, report = shop.plan, shop.settings, decided.report
     with open_catalog(settings.home) as catalog, explain_refusals(settings.report_folder):
         sheet = draw_contact_sheet(
             catalog,
@@ -95,7 +115,8 @@ def publish_build(shop: Workshop, report: Report, run_id: str, snapshot_id: int,
         )
         subjects = catalog.sql("SELECT * FROM subjects WHERE cohort_id = ?", [plan.cohort_id]).arrow()
     table = [
-        {"gate": g.gate, "value": round(g.value, 4), "threshold": g.threshold, "passed": g.passed} for g in report.gates
+        {"gate": g.gate, "value": f"{g.value:.4g}", "threshold": f"{g.threshold:.4g}", "passed": g.passed}
+        for g in report.gates
     ]
     create_table_artifact(table, key="scorecard", description=f"Scorecard of {plan.cohort_id}")
     create_image_artifact(embed_picture(sheet), key="contact-sheet", description=f"Contact sheet of {plan.cohort_id}")
@@ -106,7 +127,10 @@ def publish_build(shop: Workshop, report: Report, run_id: str, snapshot_id: int,
         "worker_deaths": float(shop.pool.deaths),
     }
     with explain_tracking(settings):
-        finish_run(settings, run_id, plan, report, snapshot_id, subjects, [sheet], extra)
+        finish_run(settings, run_id, plan, report, decided.release.decision, snapshot_id, subjects, [sheet], extra)
+    if decided.verdict is not None:
+        importlib.import_module("flows.evaluation_flow").show_gates(decided.verdict)
+        importlib.import_module("flows.evaluations").log_verdict(settings, decided.verdict, run_id)
     detail = {"spec_hash": plan.spec.content_hash, "snapshot_id": snapshot_id, "mlflow_run_id": run_id}
     record_event(settings.home, PUBLISHED, f"build of {plan.cohort_id} finished", plan.cohort_id, detail)
 
@@ -125,8 +149,8 @@ def build_cohort(cohort_id: str) -> int:
         update_progress_artifact(progress, progress=100 * (number + 1) / len(futures))
     run_id = tracking.result()
     snapshot_id = register_cohort(shop, rendered, run_id)
-    report = decide_release(shop)
-    publish_build(shop, report, run_id, snapshot_id, time.monotonic() - started)
+    decided = decide_release(shop)
+    publish_build(shop, decided, run_id, snapshot_id, time.monotonic() - started)
     return snapshot_id
 
 

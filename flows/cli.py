@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import import_cli, population_designs_cli
+from flows import evaluate_cli, import_cli, population_designs_cli, release_cli
 from flows.settings import Settings, load_settings
 from flows.terminal import Home, Json, console, print_json, say, show_progress
 from synth.errors import CohortiumError, RetryableError
@@ -45,6 +45,8 @@ app = typer.Typer(
 
       cohortium import PATH --name NAME          register real data as a Reference, never released
 
+      cohortium evaluate IMAGES --reference NAME judge images of any tool against it: quality, privacy, fairness
+
       cohortium population --help                learn a population from a real table, draw people from it
 
     Everything is kept below COHORTIUM_HOME (default: ./cohortium-data). Interrupted work continues when the same
@@ -53,6 +55,9 @@ app = typer.Typer(
 )
 app.add_typer(population_designs_cli.app)
 app.command("import")(import_cli.import_data)
+app.command()(evaluate_cli.evaluate)
+app.command()(release_cli.release)
+app.command()(release_cli.withdraw)
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Recipe: a TOML file, e.g. flows/specs/demo.toml.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and the recipe's hash; do nothing.")]
@@ -81,6 +86,7 @@ def build(
     recipe = load_spec(spec)
     if dry_run:
         importlib.import_module("synth.evaluation.gates").check_gates(recipe)
+        importlib.import_module("flows.evaluate").check_evaluation(recipe)
         print_plan(importlib.import_module("synth.plan").plan_cohort(recipe, settings.shard_subjects), as_json)
         return
     run = importlib.import_module("flows.run")

@@ -1,18 +1,23 @@
-"""Counts what the gates look at, by SQL over the registered cohort, and asks synth.evaluation for the Report."""
+"""What decides about a built cohort: the gates of its recipe, counted by SQL, and, if asked for, its scorecard."""
 
 from __future__ import annotations
 
+import importlib
 import math
+from typing import Any
 
 import numpy as np
 
-from catalog import Catalog
+from catalog import Catalog, Home, open_catalog
+from catalog.rows import gate_from_row
+from flows.settings import Settings
 from synth.evaluation.gates import Adherence, CohortCounts, evaluate_cohort
-from synth.nouns import Report
+from synth.evaluation.policy import Policy, load_policy, parse_policy
+from synth.nouns import GateResult, Report
 from synth.plan import CohortPlan
 from synth.population import find_population
 from synth.population.conditioning import effective_sample_size
-from synth.spec import PrevalenceSpec, parse_band
+from synth.spec import CohortSpec, EvaluationSpec, PrevalenceSpec, parse_band
 
 _ADHERENCE = """
     SELECT name, count(*) AS images, count(*) FILTER ("within") AS "inside",
@@ -82,3 +87,44 @@ def _effective_size(catalog: Catalog, cohort_id: str) -> float:
     query = "SELECT design_weight, count(*) FROM subjects WHERE cohort_id = ? GROUP BY 1 ORDER BY 1"
     rows = list(catalog.sql(query, [cohort_id]).rows())
     return effective_sample_size(np.array([row[0] for row in rows]), np.array([float(row[1]) for row in rows]))
+
+
+def find_policy(asked: EvaluationSpec) -> Policy:
+    """Return the policy of a recipe with its own limits; raises SpecError if there is none or it cannot be used."""
+    if asked.policy is None or isinstance(asked.policy, str):
+        policy = load_policy(asked.policy)
+    else:
+        policy = parse_policy(asked.policy, "evaluation.policy")
+    return policy.override(asked.gates)
+
+
+def check_evaluation(spec: CohortSpec, home: Home | None = None) -> None:
+    """Raise SpecError or CatalogError if a recipe asks for a policy or, in ``home``, a reference that is not there."""
+    if spec.evaluation is None:
+        return
+    find_policy(spec.evaluation)
+    if home is not None:
+        with open_catalog(home) as catalog:
+            importlib.import_module("flows.evaluation_sources").open_reference(catalog, spec.evaluation.reference)
+
+
+def judge_build(settings: Settings, spec: CohortSpec, cohort_id: str, tell: Any) -> Any:
+    """Return the verdict about the images of a registered cohort, or None if its recipe asks for none."""
+    asked = spec.evaluation
+    if asked is None:
+        return None
+    scorecards = importlib.import_module("flows.scorecards")  # with torch, which other builds do not load
+    request = scorecards.EvaluationRequest(
+        images=cohort_id,
+        reference=asked.reference,
+        policy=find_policy(asked),
+        settings=scorecards.ScorecardSettings(features=asked.features, utility=asked.utility, seed=spec.seed),
+        choice=scorecards.Choice(kind=asked.kind or spec.imaging.contrasts[0], seed=spec.seed),
+    )
+    return scorecards.judge_images(settings, request, tell)
+
+
+def read_gates(catalog: Catalog, report_id: str) -> tuple[GateResult, ...]:
+    """Return the gates of a stored report: those of the recipe and those of a policy."""
+    gates = catalog.sql("SELECT gates FROM reports WHERE report_id = ?", [report_id]).scalar()
+    return tuple(map(gate_from_row, gates))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from catalog.tables import TABLES
 from synth.engines import ENGINES
+from synth.evaluation.metrics import METRICS
+from synth.evaluation.policy import list_policies, load_policy
 from synth.measure import MEASURES
 from synth.physics.signal import SEQUENCES
 from synth.population import POPULATIONS
@@ -24,6 +26,8 @@ def describe_registries() -> dict[str, dict[str, str]]:
         "families of population models": {name: family.description for name, family in FAMILIES.items()},
         "measurements": {name: f"[{m.unit}] {m.description}" for name, m in MEASURES.items()},
         "adapters of real data": {name: adapter.description for name, adapter in ADAPTERS.items()},
+        "scores": {name: f"[{m.family}] {m.description}" for name, m in METRICS.items()},
+        "policies": {name: load_policy(name).description for name in list_policies()},
         "tables": {table.name: table.description for table in TABLES},
     }
 

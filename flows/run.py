@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from catalog import ensure_catalog, open_catalog, remove_abandoned
+from flows.evaluate import check_evaluation
 from flows.server import local_server
 from flows.settings import Settings
 from flows.survey import Survey, survey_cohort
+from flows.terminal import say_steps
 from flows.workshop import Advance, lock_cohort, open_workshop
 from synth.engines import find_engine
 from synth.errors import StorageError
@@ -45,6 +47,7 @@ class BuildResult:
 def plan_build(spec: CohortSpec, settings: Settings) -> CohortPlan:
     """Return the checked plan of a recipe; raises SpecError or PopulationError before anything is touched."""
     check_gates(spec)
+    check_evaluation(spec)
     return plan_cohort(spec, settings.shard_subjects)
 
 
@@ -57,6 +60,7 @@ def run_build(spec: CohortSpec, settings: Settings, progress: Progress, say: Say
     started = time.monotonic()
     plan = plan_build(spec, settings)
     ensure_catalog(settings.home)
+    check_evaluation(spec, settings.home)
     with lock_cohort(settings, plan.cohort_id, say):
         remove_abandoned(settings.home, plan.cohort_id)
         survey = survey_cohort(settings.home, plan)
@@ -83,6 +87,7 @@ def _render_rest(settings: Settings, plan: CohortPlan, survey: Survey, progress:
         open_workshop(settings, plan, survey, advance) as shop,  # workers begin while all else starts
         local_server(settings, meanwhile=_load_flow),
     ):
+        shop.tell = say_steps(say)
         _load_flow().run_flow(shop)
         if shop.pool.deaths:
             say(f"{shop.pool.deaths} worker process(es) died and were replaced; their shards were rendered again")

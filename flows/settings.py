@@ -53,8 +53,13 @@ class Settings:
 
     @property
     def report_folder(self) -> Path:
-        """The folder of pictures made of cohorts (contact sheets)."""
+        """The folder of pictures made of cohorts (contact sheets) and of the documents of scorecards."""
         return self.home.root / "reports"
+
+    @property
+    def encoder_folder(self) -> Path:
+        """The folder of encoders that were trained on references."""
+        return self.home.root / "encoders"
 
 
 def load_settings(

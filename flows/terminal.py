@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 console = Console(stderr=True, highlight=False)
+SHOW_EVERY_S = 0.1
 
 Home = Annotated[Path | None, typer.Option(help="Folder of the catalog (default: COHORTIUM_HOME or ./cohortium-data).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; everything else on stderr.")]
@@ -75,3 +77,36 @@ def show_progress(total: int, done: int, unit: str = "images") -> Iterator[Any]:
             )
 
         yield advance
+
+
+@contextmanager
+def show_steps() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar that names its step; yield the function that is told (step, done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        bar = progress.add_task("starting", total=None)
+        step, drawn = "", 0.0
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal step, drawn
+            now = time.monotonic()
+            if what == step and done < total and now - drawn < SHOW_EVERY_S:
+                return  # drawing costs more than reading a small image
+            if what != step:
+                progress.reset(bar)
+            step, drawn = what, now
+            progress.update(bar, description=what, completed=done, total=total)
+
+        yield tell
+
+
+def say_steps(say_it: Callable[[str], None]) -> Callable[[str, int, int], None]:
+    """Return a function that says each step once: for commands that show another bar already."""
+    said: set[str] = set()
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in said:
+            said.add(what)
+            say_it(f"scorecard: {what}")
+
+    return tell

@@ -1,14 +1,18 @@
-"""MLflow: one run per build, with the resolved recipe, the numeric profile, metrics, pictures and the dataset."""
+"""MLflow: one run per build, with the resolved recipe, the numeric profile, metrics, pictures and the dataset.
+
+A scorecard is logged to the run of its build or, if it was made later or of other images, to one of its own.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import flows.settings  # noqa: F401  sets MLflow's quiet defaults before it is imported
@@ -29,7 +33,34 @@ from synth.population import find_population
 from synth.spec import CohortSpec
 
 EXPERIMENT = "cohorts"
+EVALUATIONS = "evaluations"
+SCORECARD = "scorecard"  # the folder of a scorecard's document among the artifacts of its run
+MOST_METRICS = 1000  # in one call
+DIGEST = 32  # characters; MLflow takes 36
 _SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table that a run has used: only its size, columns and digest are logged."""
+
+    name: str
+    table: pa.Table
+    digest: str
+    context: str
+
+
+@dataclass(frozen=True)
+class ScorecardLog:
+    """What MLflow is told of a scorecard. ``tags`` and ``params`` are text; ``files`` become artifacts."""
+
+    scorecard_id: str
+    title: str
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    files: Sequence[Path]
+    datasets: Sequence[Dataset]
 
 
 @contextmanager
@@ -70,12 +101,7 @@ def _migrate_store(path: Path) -> None:
 def start_run(settings: Settings, plan: CohortPlan) -> str:
     """Return the id of the build's run: a new one, or the one that an interrupted build of the same recipe left."""
     client = _open_client(settings)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        location = (settings.home.root / "mlartifacts").as_uri() if _is_local(settings) else None
-        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=location)
-    else:
-        experiment_id = experiment.experiment_id
+    experiment_id = _find_experiment(settings, client, EXPERIMENT)
     query = f"tags.cohort_id = '{plan.cohort_id}' and tags.spec_hash = '{plan.spec.content_hash}'"
     left = client.search_runs([experiment_id], query, max_results=1)
     if left:
@@ -91,11 +117,21 @@ def start_run(settings: Settings, plan: CohortPlan) -> str:
     return str(run.info.run_id)
 
 
+def _find_experiment(settings: Settings, client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment; it is made if there is none."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    location = (settings.home.root / "mlartifacts").as_uri() if _is_local(settings) else None
+    return str(client.create_experiment(name, artifact_location=location))
+
+
 def finish_run(
     settings: Settings,
     run_id: str,
     plan: CohortPlan,
     report: Report,
+    decision: str,
     snapshot_id: int,
     subjects: pa.Table,
     pictures: list[Path],
@@ -103,23 +139,67 @@ def finish_run(
 ) -> None:
     """Log metrics, pictures and the dataset (subjects, with the catalog snapshot as its digest) and end the run."""
     client = _open_client(settings)
-    client.set_tag(run_id, "status", "released" if report.passed else "refused")
+    client.set_tag(run_id, "status", decision)
     client.set_tag(run_id, "snapshot_id", str(snapshot_id))
     scores = {name: value for name, value in {**report.scores, **extra}.items() if math.isfinite(value)}
     now_ms = int(time.time() * 1000)
     client.log_batch(run_id, metrics=[Metric(name, value, now_ms, 0) for name, value in scores.items()])
     gates = [
-        {"gate": g.gate, "value": _finite(g.value), "threshold": g.threshold, "passed": g.passed} for g in report.gates
+        {"gate": g.gate, "value": _finite(g.value), "threshold": _finite(g.threshold), "passed": g.passed}
+        for g in report.gates
     ]
     client.log_dict(run_id, {"gates": gates, "reasons": list(report.reasons)}, "report.json")
     for picture in pictures:
         client.log_artifact(run_id, str(picture))
+    _log_datasets(settings, run_id, [Dataset(plan.cohort_id, subjects, f"snap-{snapshot_id}", "cohort")])
+
+
+def log_scorecard(settings: Settings, log: ScorecardLog, run_id: str | None = None) -> str:
+    """Log a scorecard to the run of its build, or to a run of its own that equal scorecards share; return the run."""
+    client = _open_client(settings)
+    own = run_id is None
+    if run_id is None:
+        run_id = _find_run(settings, client, log)
+    for name, text in log.tags.items():
+        client.set_tag(run_id, name, text)
+    known = client.get_run(run_id).data.params
+    params = [Param(name, text[:500]) for name, text in log.params.items() if name not in known]
+    client.log_batch(run_id, params=params)
+    now_ms = int(time.time() * 1000)
+    metrics = [Metric(name_metric(name), value, now_ms, 0) for name, value in log.metrics.items()]
+    for first in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run_id, metrics=metrics[first : first + MOST_METRICS])
+    for file in log.files:
+        client.log_artifact(run_id, str(file), SCORECARD)
+    if own:
+        _log_datasets(settings, run_id, log.datasets)
+    else:
+        _log_datasets(settings, run_id, [dataset for dataset in log.datasets if dataset.context == "reference"])
+    return run_id
+
+
+def _find_run(settings: Settings, client: MlflowClient, log: ScorecardLog) -> str:
+    experiment_id = _find_experiment(settings, client, EVALUATIONS)
+    left = client.search_runs([experiment_id], f"tags.scorecard_id = '{log.scorecard_id}'", max_results=1)
+    if left:
+        return str(left[0].info.run_id)
+    tags = {"scorecard_id": log.scorecard_id, "mlflow.runName": log.title}
+    return str(client.create_run(experiment_id, tags=tags).info.run_id)
+
+
+def name_metric(name: str) -> str:
+    """Return ``name`` as MLflow takes it: other characters than letters, digits and ``_-. :/`` become a dash."""
+    return re.sub(r"[^\w\-. :/]", "-", name, flags=re.ASCII)[:250]
+
+
+def _log_datasets(settings: Settings, run_id: str, datasets: Sequence[Dataset]) -> None:
+    """Log tables as inputs of a run, and end it."""
     with warnings.catch_warnings(), use_store(settings), mlflow.start_run(run_id=run_id):
-        warnings.simplefilter("ignore")  # hints about integer columns with missing values: there are none
-        dataset = mlflow.data.from_pandas(
-            subjects.to_pandas(), source=str(settings.home.metadata), name=plan.cohort_id, digest=f"snap-{snapshot_id}"
-        )
-        mlflow.log_input(dataset, context="cohort")
+        warnings.simplefilter("ignore")  # hints about integer columns with missing values
+        for one in datasets:
+            frame, source = one.table.to_pandas(), str(settings.home.metadata)
+            dataset = mlflow.data.from_pandas(frame, source=source, name=one.name, digest=one.digest[:DIGEST])
+            mlflow.log_input(dataset, context=one.context)
 
 
 def _finite(value: float) -> float | None:

@@ -29,6 +29,7 @@ CHUNK_IMAGES = 200  # of 2 mm contrasts: 10 to 60 seconds of one worker's time
 CHUNKS_AHEAD = 2  # for each worker, begun before Prefect is up
 Chunk = tuple[ShardPlan, ...]
 Advance = Callable[[int], None]
+Tell = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Workshop:
     survey: Survey
     pool: SupervisedPool
     advance: Advance = field(default=lambda images: None)
+    tell: Tell = field(default=lambda what, done, total: None)  # of the scorecard's steps
     spec_json: str = field(init=False)
     chunks: list[Chunk] = field(init=False)  # one task each
     _ahead: dict[int, Future[list[ShardRecord]]] = field(init=False, default_factory=dict)

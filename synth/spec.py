@@ -173,6 +173,23 @@ class GatesSpec(_Part):
     images_complete: Literal[True] = Field(True, description="every planned image must exist; cannot be switched off")
 
 
+class EvaluationSpec(_Part):
+    """How the images are judged against a reference before the cohort is released; see ``cohortium evaluate``."""
+
+    reference: str = Field(description="name of the reference; its recipe cannot be built before it is imported")
+    kind: str | None = Field(None, description="contrast or view that is judged; needed if the recipe has several")
+    policy: str | dict[str, Any] | None = Field(
+        None, description="TOML file of gates beside the recipe, or a shipped policy's name; default: 'default'"
+    )
+    gates: dict[str, dict[str, float | str]] = Field(
+        default_factory=dict, description="other limits of the policy's gates, e.g. {copies = {at_most = 0.001}}"
+    )
+    features: Annotated[tuple[Literal["encoder", "radiomics", "pixels"], ...], Unique] = Field(
+        ("encoder", "radiomics", "pixels"), min_length=1, description="features that images are compared in"
+    )
+    utility: Literal["off", "quick", "full"] = Field("quick", description="how long networks are trained on the images")
+
+
 class ScheduleSpec(_Part):
     """When ``cohortium serve`` builds the recipe by itself."""
 
@@ -190,7 +207,20 @@ class CohortSpec(_Part):
     population: PopulationSpec = Field(default_factory=PopulationSpec)
     imaging: ImagingSpec = Field(default_factory=ImagingSpec)
     gates: GatesSpec = Field(default_factory=GatesSpec)
+    evaluation: EvaluationSpec | None = None
     schedule: ScheduleSpec | None = None
+
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> CohortSpec:
+        asked, known = self.evaluation, self.imaging.contrasts
+        if asked is not None and asked.kind is None and len(known) > 1:
+            raise ValueError(f"evaluation.kind: required where there are several contrasts; one of {', '.join(known)}")
+        if asked is not None and asked.kind is not None and asked.kind not in known:
+            raise ValueError(
+                f"evaluation.kind: '{asked.kind}' is not among the contrasts {', '.join(known)}."
+                + suggest_nearest(asked.kind, known)
+            )
+        return self
 
     @field_validator("name")
     @classmethod
@@ -210,8 +240,8 @@ class CohortSpec(_Part):
 
     @property
     def images_hash(self) -> str:
-        """SHA-256 of what decides the images; recipes that differ only in gates share their images."""
-        return _hash_json(_dump_asked(self, {"schedule", "description", "gates"}))
+        """SHA-256 of what decides the images; recipes that differ only in gates and evaluation share their images."""
+        return _hash_json(_dump_asked(self, {"schedule", "description", "gates", "evaluation"}))
 
 
 def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
@@ -222,6 +252,8 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
         del population["prevalence"]
     if population["targets"]["age_years"] is None:
         del population["targets"]["age_years"]
+    if asked.get("evaluation", ...) is None:
+        del asked["evaluation"]
     return asked
 
 
@@ -229,19 +261,35 @@ def _hash_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def parse_spec(text: str, where: str = "recipe") -> CohortSpec:
+def parse_spec(text: str, where: str = "recipe", folder: Path | None = None) -> CohortSpec:
     """Return the spec written in the TOML ``text``; ``where`` names it in errors.
 
-    Raises SpecError naming the line (malformed TOML) or the field, the value given and what is allowed.
+    The file of a policy is looked for in ``folder``, and its content becomes part of the spec and its hash. Raises
+    SpecError naming the line (malformed TOML) or the field, the value given and what is allowed.
     """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{where} is not valid TOML: {error}. Correct that place and run the command again.") from error
     try:
-        return CohortSpec.model_validate(data)
+        return CohortSpec.model_validate(_read_policy(data, folder or Path()))
     except ValidationError as error:
         raise SpecError(f"{where} cannot be used:\n" + "\n".join(_explain_problems(error))) from error
+
+
+def _read_policy(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the recipe with the content of its policy's file in place of the name."""
+    asked = data.get("evaluation")
+    if not isinstance(asked, dict):
+        return data
+    name = asked.get("policy")
+    if not isinstance(name, str) or not name.endswith(".toml"):
+        return data
+    try:
+        content = tomllib.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"evaluation.policy: '{name}' cannot be read: {error}. Give a TOML file of gates.") from error
+    return {**data, "evaluation": {**asked, "policy": content}}
 
 
 def load_spec(path: Path) -> CohortSpec:
@@ -250,7 +298,7 @@ def load_spec(path: Path) -> CohortSpec:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"recipe '{path}' cannot be read: {error}. Give the path of a TOML file.") from error
-    return parse_spec(text, f"recipe '{path}'")
+    return parse_spec(text, f"recipe '{path}'", path.parent)
 
 
 def _explain_problems(error: ValidationError) -> list[str]:

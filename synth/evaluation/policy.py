@@ -124,6 +124,11 @@ def load_policy(path: Path | str | None = None) -> Policy:
     return _validate(Policy, data, f"policy '{path}'")
 
 
+def parse_policy(data: Any, where: str = "policy") -> Policy:
+    """Return the policy that ``data`` holds, as TOML gives it; raises SpecError, naming ``where``, if it is none."""
+    return _validate(Policy, data, where)
+
+
 def apply_policy(policy: Policy, report: ImageReport) -> tuple[GateResult, ...]:
     """Return what each gate says of a report. The first gate is that the controls behave: otherwise nothing is proven.
 

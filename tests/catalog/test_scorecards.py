@@ -65,7 +65,10 @@ def make_scorecard(home, name="0", passed=True, controls_valid=True, cohort_id=N
         reference_fingerprint=state.fingerprint,
         policy="default",
         policy_hash="p" * 64,
-        gates=(GateResult("copies", 0.0 if passed else 0.5, 0.002, passed, reason),),
+        gates=(
+            GateResult("copies", 0.0 if passed else 0.5, 0.002, passed, reason),
+            GateResult("utility", float("nan"), float("nan"), True, "utility: not measurable"),
+        ),
         controls_valid=controls_valid,
         seed=3,
         request={"features": ["pixels"]},
@@ -98,7 +101,8 @@ def test_a_scorecard_of_foreign_images_is_stored_once_and_releases_nothing(judge
     with open_catalog(judged) as c:
         stored = c.sql("SELECT * FROM scorecards").dicts()[0]
         assert (stored["cohort_id"], stored["passed"], stored["controls_valid"]) == (None, True, True)
-        assert stored["gates"] == [dataclasses.asdict(gate) for gate in row.gates]
+        assert [gate["reason"] for gate in stored["gates"]] == [gate.reason for gate in row.gates]
+        assert [gate["threshold"] for gate in stored["gates"]] == [0.002, None]
         assert json.loads(stored["report_json"]) == row.report
         assert (stored["seed"], stored["policy_hash"], stored["document"]) == (3, "p" * 64, row.document)
         metrics = c.sql("SELECT * EXCLUDE (detail_json, scorecard_id) FROM scorecard_metrics ORDER BY place").dicts()
@@ -119,8 +123,6 @@ def test_a_scorecard_that_cannot_be_stored_leaves_nothing(judged):
         commit_scorecard(judged, make_scorecard(judged, reference_fingerprint="0" * 64))
     with pytest.raises(CatalogError, match="is not allowed"):
         commit_scorecard(judged, make_scorecard(judged, scorecard_id="../x"))
-    with pytest.raises(CatalogError, match="stored with a decision"):
-        commit_scorecard(judged, make_scorecard(judged, cohort_id="tiny-1"))
     assert count(judged) == [0, 0, 0]
 
 
@@ -145,7 +147,7 @@ def test_gates_of_the_recipe_and_of_the_policy_must_all_hold(judged, maker):
     assert commit_report(judged, m.report(passed=False)).decision == "refused"
     with open_catalog(judged) as c:
         gates = c.sql("SELECT gates FROM reports WHERE NOT passed ORDER BY created_at DESC LIMIT 1").scalar()
-    assert [gate["gate"] for gate in gates] == ["adherence.snr", "scorecard.copies"]
+    assert [gate["gate"] for gate in gates] == ["adherence.snr", "scorecard.copies", "scorecard.utility"]
     assert count(judged)[0] == 2
 
 
@@ -179,6 +181,14 @@ def test_controls_that_misbehave_fail_a_cohort_whose_gates_hold(judged, maker):
     assert refused.reasons == ("scorecard.controls: the controls do not behave, so nothing is proven",)
     with open_catalog(judged) as c:
         assert c.sql("SELECT passed FROM scorecards").scalar() is False
+
+
+def test_a_look_at_a_part_of_a_cohort_decides_nothing(judged, maker):
+    m = maker()
+    commit_report(judged, m.report())
+    commit_scorecard(judged, make_scorecard(judged, passed=False, cohort_id=m.cohort_id))
+    assert count(judged) == [1, 2, 1]
+    assert look(judged) == ("released", [], None, None, 12)
 
 
 def test_a_scorecard_needs_a_finished_cohort(judged, maker):
@@ -242,7 +252,7 @@ def test_a_catalog_with_decisions_of_the_version_before_is_brought_up_to_date(ho
     assert refused.decision == "refused"
     with open_catalog(home) as c:
         gates = c.sql("SELECT gates FROM reports ORDER BY created_at DESC LIMIT 1").scalar()
-        assert [gate["gate"] for gate in gates] == ["adherence.snr", "scorecard.copies"]
+        assert [gate["gate"] for gate in gates] == ["adherence.snr", "scorecard.copies", "scorecard.utility"]
         assert c.sql("SELECT policy_hash FROM releases WHERE release_number = 1").scalar() is None
         described = {(row["table_name"], row["column_name"]) for row in c.tables()}
     assert {(table.name, column.name) for table in TABLES for column in table.columns} <= described

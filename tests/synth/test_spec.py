@@ -38,6 +38,12 @@ diagnosis = "multiple-sclerosis"
 share = 0.12
 where = { sex = ["F"], age_years = [20, 40] }
 """
+EVALUATION = """
+[evaluation]
+reference = "brains"
+kind = "T1w"
+policy = "default"
+"""
 
 
 def refusal(text: str) -> str:
@@ -257,6 +263,12 @@ CHANGES: dict[str, Any] = {
     "gates.adherence_min": 0.91,
     "gates.adherence": {"snr": 0.81},
     "gates.population_error_max": 0.03,
+    "evaluation.reference": "others",
+    "evaluation.kind": "FLAIR",
+    "evaluation.policy": {"name": "own", "gate": []},
+    "evaluation.gates": {"copies": {"at_most": 0.001}},
+    "evaluation.features": ("pixels",),
+    "evaluation.utility": "off",
 }
 UNHASHED = {"description", "schedule.cron", "schedule.timezone", "gates.images_complete"}  # the last can only be true
 
@@ -276,7 +288,7 @@ def test_the_list_of_changes_covers_every_field() -> None:
 
 @pytest.mark.parametrize("field", sorted(CHANGES))
 def test_the_hash_changes_with_every_field(field: str) -> None:
-    spec = parse_spec(PINNED + PREVALENCE if "prevalence" in field else PINNED)
+    spec = parse_spec(PINNED + (PREVALENCE if "prevalence" in field else EVALUATION if "evaluation" in field else ""))
     data = spec.model_dump()
     *parents, last = field.split(".")
     place = data
@@ -286,7 +298,52 @@ def test_the_hash_changes_with_every_field(field: str) -> None:
     place[last] = CHANGES[field]
     changed = CohortSpec.model_validate(data)
     assert changed.content_hash != spec.content_hash
-    assert (changed.images_hash == spec.images_hash) == field.startswith("gates.")
+    assert (changed.images_hash == spec.images_hash) == field.startswith(("gates.", "evaluation."))
+
+
+def test_an_evaluation_is_part_of_the_hash_only_where_it_is_asked_for() -> None:
+    asked = parse_spec(PINNED + EVALUATION)
+    assert asked.content_hash != parse_spec(PINNED).content_hash
+    assert asked.images_hash == parse_spec(PINNED).images_hash
+
+
+def test_the_file_of_a_policy_is_read_beside_the_recipe_and_its_content_counts(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(PINNED + EVALUATION.replace('"default"', '"own.toml"'))
+    hashes = []
+    for limit in (0.1, 0.2, 0.1):
+        (tmp_path / "own.toml").write_text(f'name = "own"\n[[gate]]\nname = "a"\nat_most = {limit}\n')
+        spec = load_spec(recipe)
+        assert spec.evaluation is not None
+        assert spec.evaluation.policy == {"name": "own", "gate": [{"name": "a", "at_most": limit}]}
+        assert CohortSpec.model_validate_json(spec.model_dump_json()) == spec
+        hashes.append(spec.content_hash)
+    assert hashes[0] == hashes[2] != hashes[1]
+    (tmp_path / "own.toml").write_text("gate = [")
+    with pytest.raises(SpecError, match=r"evaluation.policy: 'own.toml' cannot be read: .*Give a TOML file"):
+        load_spec(recipe)
+    (tmp_path / "own.toml").unlink()
+    with pytest.raises(SpecError, match=r"evaluation.policy: 'own.toml' cannot be read: .*Give a TOML file of gates"):
+        load_spec(recipe)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("[evaluation]\nkind = 'T1w'", "evaluation.reference: required, but not given."),
+        ("[evaluation]\nreferense = 'x'", "evaluation.referense: unknown key. Did you mean 'reference'?"),
+        ("[evaluation]\nreference = 'x'\nfeatures = ['pixel']", "Input should be 'encoder', 'radiomics' or 'pixels'"),
+        ("[evaluation]\nreference = 'x'\nfeatures = ['pixels', 'pixels']", "each value may be listed once"),
+        ("[evaluation]\nreference = 'x'\nutility = 'slow'", "Input should be 'off', 'quick' or 'full'"),
+        ("[evaluation]\nreference = 'x'\nkind = 'T2w'", "evaluation.kind: 'T2w' is not among the contrasts T1w."),
+        (
+            "[imaging]\ncontrasts = ['T1w', 'FLAIR']\n[evaluation]\nreference = 'x'",
+            "evaluation.kind: required where there are several contrasts; one of T1w, FLAIR",
+        ),
+    ],
+)
+def test_impossible_evaluations_are_refused(line: str, words: str) -> None:
+    assert words in refusal(with_line(line))
 
 
 # --------------------------------------------------------------------------------------------------------- round trips
