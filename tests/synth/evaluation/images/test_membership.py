@@ -138,6 +138,19 @@ def test_features_that_know_the_members_give_them_away_unless_calibrated(shrink:
     assert abs(judge_area(nearest)[0] - 0.5) < 0.1
 
 
+def test_only_features_learned_without_members_are_safe_from_false_alarms() -> None:
+    """Synthetic images of the middle only: calibration does not help features that drew members to the middle."""
+    people = draw_people(200, 140, 40, seed=50)
+    middle = people.train.features.mean(axis=0)
+    drawn = Side((middle + 0.8 * (people.train.features - middle)).astype(np.float32), people.train.patient)
+    others = draw_side(300, 78)
+    blurred = Side((middle + 0.6 * (others.features - middle)).astype(np.float32), others.patient)
+    false_alarm = attack_membership(blurred, drawn, people.unseen, people.targets)
+    honest = attack_membership(blurred, people.train, people.unseen, people.targets)
+    assert all(judge_area(attack)[0] > 0.65 for attack in false_alarm)
+    assert all(abs(judge_area(attack)[0] - 0.5) < 0.1 for attack in honest)
+
+
 def test_nearest_is_a_ratio_of_distances() -> None:
     targets, reference = np.array([[0.0], [10.0]]), np.array([[1.0], [-1.0], [2.0], [-2.0], [4.0], [400.0]])
     found = suspect_nearest(Knowledge(targets, np.array([[0.5], [14.0]]), reference))
