@@ -74,7 +74,7 @@ def share_interval(value: float, error: float, patients: int) -> Interval:
     That number is between 1 and ``patients``; a share of 0 or 1 thus has an interval too (Wilson, JASA 1927).
     """
     number = float(patients)
-    if error > 0:
+    if error > 0 and 0 < value < 1:
         number = min(number, max(1.0, value * (1 - value) / error**2))
     z = float(stats.norm.ppf(0.975))
     middle = (value + z * z / (2 * number)) / (1 + z * z / number)
