@@ -8,22 +8,31 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each test process: nested threads would only fight over them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads torch
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = """\
 name = "small"
-description = "Six adults, some with multiple sclerosis, half of them seen twice."
+description = "Six adults, half with multiple sclerosis, half of them seen twice."
 subjects = 6
 seed = 11
 
 [population]
 where = { age_years = [20, 80], diagnosis = ["none", "multiple-sclerosis"] }
-targets = { sex = { F = 0.5 }, diagnosis = { multiple-sclerosis = 0.5 } }
+targets = { sex = { F = 0.5 }, diagnosis = { multiple-sclerosis = 0.5 }, age_years = { "20-50" = 0.5 } }
+
+[[population.prevalence]]
+diagnosis = "multiple-sclerosis"
+share = 0.6
+where = { sex = ["F"], age_years = [20, 80] }
 
 [imaging]
 contrasts = ["T1w", "FLAIR"]
@@ -57,6 +66,11 @@ def run_cohortium(*arguments: str | Path, env: dict[str, str] | None = None, cwd
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.fixture(scope="session")
+def cohortium() -> Command:
+    return run_cohortium
+
+
 @dataclass(frozen=True, slots=True)
 class SmallBuild:
     """The home of the small cohort, its recipe, and what building it printed."""
@@ -70,28 +84,54 @@ class SmallBuild:
         return str(self.outcome.json()["cohort_id"])
 
 
+# ------------------------------------------------------------------------------------- made once for all test processes
+
+Make = Callable[[Path], object]
+MakeOnce = Callable[[str, Make], Path]
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Return a function that has a folder filled by the test process that asks first; the others wait for it."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make_once(name: str, make: Make) -> Path:
+        folder, whole = common / name, common / f"{name}.whole"
+        with FileLock(common / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return make_once
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_cache(make_once: MakeOnce) -> Iterator[None]:
     """Keep what the tests cache away from the user's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COHORTIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("COHORTIUM_CACHE", str(make_once("cache", lambda folder: None)))
         yield
 
 
-@pytest.fixture(scope="session")
-def cohortium() -> Command:
-    return run_cohortium
-
-
-@pytest.fixture(scope="session")
-def small_build(tmp_path_factory: pytest.TempPathFactory) -> SmallBuild:
-    """Six subjects, 18 images in 3 shards, built by the real command. Never change it: copy it."""
-    folder = tmp_path_factory.mktemp("small")
+def _build_small(folder: Path) -> None:
     recipe = folder / "small.toml"
     recipe.write_text(SMALL)
     outcome = run_cohortium("build", recipe, "--home", folder / "home", "--shard-size", "2", "--workers", "2", "--json")
     assert outcome.code == 0, outcome.err
-    return SmallBuild(folder / "home", recipe, outcome)
+    (folder / "outcome.json").write_text(json.dumps(asdict(outcome)))
+
+
+@pytest.fixture(scope="session")
+def small_build(make_once: MakeOnce, tmp_path_factory: pytest.TempPathFactory) -> SmallBuild:
+    """Six subjects, 18 images in 3 shards, built by the real command. Never change it: copy it."""
+    made = make_once("small", _build_small)
+    folder = Path(shutil.copytree(made, tmp_path_factory.mktemp("small") / "own"))
+    outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
+    return SmallBuild(folder / "home", folder / "small.toml", outcome)
 
 
 @pytest.fixture(scope="session")

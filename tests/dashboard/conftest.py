@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,28 +18,6 @@ from synth.plan import plan_cohort
 from synth.spec import parse_spec
 
 ROOT = Path(__file__).resolve().parents[2]
-RELEASED = """\
-name = "released"
-description = "Six adults, half with multiple sclerosis, half of them seen twice."
-subjects = 6
-seed = 11
-
-[population]
-where = { age_years = [20, 80], diagnosis = ["none", "multiple-sclerosis"] }
-targets = { sex = { F = 0.5 }, diagnosis = { multiple-sclerosis = 0.5 }, age_years = { "20-50" = 0.5 } }
-
-[[population.prevalence]]
-diagnosis = "multiple-sclerosis"
-share = 0.6
-where = { sex = ["F"], age_years = [20, 80] }
-
-[imaging]
-contrasts = ["T1w", "FLAIR"]
-visits = { count = 2, interval_years = 2.0, share = 0.5 }
-
-[gates]
-population_error_max = 0.1
-"""
 REFUSED = """\
 name = "refused"
 description = "Two adults with multiple sclerosis."
@@ -64,7 +43,7 @@ class Shown:
     image: str
 
 
-def add_cohort(home: Home, recipe: str, *instead: GateResult) -> str:
+def add_cohort(home: Home, recipe: str, *instead: GateResult) -> None:
     """Build a cohort in this process, without flow or workers; ``instead`` replaces gates of its report."""
     spec = parse_spec(recipe)
     plan = plan_cohort(spec)
@@ -79,19 +58,23 @@ def add_cohort(home: Home, recipe: str, *instead: GateResult) -> str:
     replaced = {gate.gate for gate in instead}
     gates = (*(gate for gate in report.gates if gate.gate not in replaced), *instead)
     commit_report(home, Report(report.cohort_id, report.spec_hash, report.scores, gates))
-    return plan.cohort_id
 
 
 @pytest.fixture(scope="session")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
+def shown(small_build, make_once, tmp_path_factory: pytest.TempPathFactory) -> Shown:
     """Six released subjects and two refused ones, rendered for real; copy the home before changing it."""
-    home = resolve_home(tmp_path_factory.mktemp("shown") / "home")
-    released, refused = add_cohort(home, RELEASED), add_cohort(home, REFUSED, FAILED)
+
+    def add_refused(folder: Path) -> None:
+        shutil.copytree(small_build.home, folder / "home")
+        add_cohort(resolve_home(folder / "home"), REFUSED, FAILED)
+
+    home = Path(shutil.copytree(make_once("shown", add_refused) / "home", tmp_path_factory.mktemp("shown") / "home"))
     with open_catalog(home) as catalog:
+        [refused] = catalog.sql("SELECT cohort_id FROM cohorts WHERE name = 'refused'").rows()[0]
         query = (
             "SELECT min(image_id) FROM images JOIN scans USING (scan_id) WHERE lesion_ml > 0 AND scans.cohort_id = ?"
         )
-        return Shown(home.root, released, refused, catalog.sql(query, [released]).scalar())
+        return Shown(home, small_build.cohort_id, refused, catalog.sql(query, [small_build.cohort_id]).scalar())
 
 
 @pytest.fixture

@@ -40,25 +40,33 @@ def address(shown) -> Iterator[str]:
         process.communicate(timeout=20)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser."""
+    playwright.expect.set_options(timeout=20_000)  # ms: the first page of a fresh server on a busy machine
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
-def browser_page(address: str):
-    """A page of a real browser; afterwards: no error in its console, no request to another host."""
+def browser_page(browser, address: str):
+    """A page without a past; afterwards: no error in its console, no request to another host."""
     problems: list[str] = []
 
     def note(message) -> None:
         if message.type == "error" and not PROBE.search(message.location.get("url", "")):
             problems.append(f"{message.text} {message.location}")
 
-    playwright.expect.set_options(timeout=20_000)  # ms: the first page of a fresh server on a busy machine
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1500, "height": 1000})
-        page.set_default_timeout(20_000)
-        page.on("console", note)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else problems.append(r.url))
-        yield page
-        browser.close()
+    context = browser.new_context(viewport={"width": 1500, "height": 1000})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.on("console", note)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else problems.append(r.url))
+    yield page
+    context.close()
     assert not problems
 
 
@@ -82,7 +90,7 @@ def wait_for_change(page, before: list[str], slices_changed: int) -> list[str]:
 
 def test_a_link_works_on_a_fresh_server(browser_page, address, shown):
     browser_page.goto(f"{address}/cohort?cohort={shown.released}")  # must stay the first visit of this server
-    playwright.expect(browser_page.get_by_role("heading", name="released")).to_be_visible()
+    playwright.expect(browser_page.get_by_role("heading", name="small")).to_be_visible()
     playwright.expect(browser_page.get_by_role("link", name="Requested vs measured").first).to_be_visible()
     assert browser_page.get_by_role("link", name="app", exact=True).count() == 0
 

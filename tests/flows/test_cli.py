@@ -1,4 +1,8 @@
-"""The command line: wrong input, full disks, dry runs, queries. Every case runs the real command."""
+"""The command line: wrong input, full disks, dry runs, queries.
+
+The real command in a process of its own, but for two long lists of refusals: those run it in this process, and some
+of each list also the real one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ import io
 import json
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,42 +63,32 @@ BAD_RECIPES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def refusals(tmp_path_factory, cohortium):
-    """The outcome of building each bad recipe (two at a time), and the folder where nothing may appear."""
-    folder = tmp_path_factory.mktemp("refusals")
-    home = folder / "home"
-    home.mkdir()
-    for name, (content, *_) in BAD_RECIPES.items():
-        (folder / f"{name}.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with ThreadPoolExecutor(2) as pool:
-        jobs = {
-            name: pool.submit(cohortium, "build", folder / f"{name}.toml", "--home", home, "--json", "--dry-run")
-            for name in BAD_RECIPES
-        }
-    return home, {name: job.result() for name, job in jobs.items()}
+def write_bad(folder: Path, name: str) -> Path:
+    recipe, content = folder / "bad.toml", BAD_RECIPES[name][0]
+    recipe.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return recipe
 
 
-@pytest.mark.parametrize("name", BAD_RECIPES)
-def test_bad_recipe_is_refused_with_one_clear_message(name, refusals):
-    home, outcomes = refusals
-    code, out, err = outcomes[name].code, outcomes[name].out, outcomes[name].err
+def check_refusal(name: str, code: int, out: str, err: str) -> None:
     assert (code, out) == (1, "")
     assert err.startswith("error: ")
     assert err.count("error:") == 1
     assert "Traceback" not in err
     for words in BAD_RECIPES[name][1:]:
         assert words in err
-    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", BAD_RECIPES)
+def test_bad_recipe_is_refused_with_one_clear_message(name, tmp_path, here):
+    (tmp_path / "home").mkdir()
+    check_refusal(name, *here("build", write_bad(tmp_path, name), "--json", "--dry-run"))
+    assert list((tmp_path / "home").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["ten million", "share of nobody", "unknown measurement"])
 def test_build_itself_refuses_before_it_touches_the_home(name, tmp_path, cohortium):
-    recipe = tmp_path / "bad.toml"
-    recipe.write_text(BAD_RECIPES[name][0])
-    outcome = cohortium("build", recipe, "--home", tmp_path / "home", "--json")
-    assert (outcome.code, outcome.out) == (1, "")
-    assert outcome.err.startswith("error: ")
+    outcome = cohortium("build", write_bad(tmp_path, name), "--home", tmp_path / "home", "--json")
+    check_refusal(name, outcome.code, outcome.out, outcome.err)
     assert not (tmp_path / "home").exists()
 
 
@@ -161,7 +154,7 @@ def test_disk_that_fills_up_ends_the_build_and_room_continues_it(small_build, sm
     assert build.wait_for_orphans() == []
     assert temporary_files(build.home) == []
     (disk / "ballast").unlink()
-    again = Build(small_build.recipe, disk / "home", "--shard-size", "1").finish()
+    again = Build(small_build.recipe, disk / "home", "--shard-size", "1", "--workers", "1").finish()
     assert again["status"] == "released"
     assert again["shards_reused"] >= 1
 
@@ -276,33 +269,24 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def refused_queries(small_home, tmp_path_factory, cohortium):
-    folder = tmp_path_factory.mktemp("queries")
-    with ThreadPoolExecutor(2) as pool:
-        jobs = {
-            name: pool.submit(cohortium, "sql", query.format(folder=folder), "--home", small_home)
-            for name, query in REFUSED.items()
-        }
-    return folder, {name: job.result() for name, job in jobs.items()}
-
-
 @pytest.mark.parametrize("name", REFUSED)
-def test_sql_only_reads(name, refused_queries):
-    folder, outcomes = refused_queries
-    assert (outcomes[name].code, outcomes[name].out) == (1, "")
-    assert outcomes[name].err.startswith("error: ")
-    assert "Traceback" not in outcomes[name].err
-    assert list(folder.iterdir()) == []
+def test_sql_only_reads(name, small_home, tmp_path, here):
+    code, out, err = here("sql", REFUSED[name].format(folder=tmp_path), "--home", small_home)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unknown_format_and_wrong_sql(small_home, cohortium):
     outcome = cohortium("sql", "SELECT 1", "--format", "jsn", "--home", small_home)
     assert (outcome.code, outcome.out) == (1, "")
     assert "Did you mean 'json'?" in outcome.err
-    outcome = cohortium("sql", "SELECT nothing FROM images", "--home", small_home)
-    assert (outcome.code, outcome.out) == (1, "")
-    assert "nothing" in outcome.err
+    for query, words in (("SELECT nothing FROM images", "nothing"), (REFUSED["insert"], "INSERT")):
+        outcome = cohortium("sql", query, "--home", small_home)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert words in outcome.err
+        assert "Traceback" not in outcome.err
 
 
 def test_home_comes_from_the_environment_too(small_home, tmp_path, cohortium):

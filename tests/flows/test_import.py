@@ -25,6 +25,7 @@ from flows.import_feed import Parser, read_items, read_plan
 from flows.imports import ImportRequest, import_source, plan_import
 from synth.errors import CatalogError
 from synth.nouns import ReferenceImage, RefusedItem
+from synth.references import plan_reference
 from synth.references.plan import Budget, Options, ReferenceError
 from synth.references.splits import DEFAULT_SHARES
 from tests.synth.references.sources import encode, make_pixels, write_bids, write_npz, write_parquet
@@ -98,13 +99,13 @@ def test_the_command_shows_imports_and_says_when_there_is_nothing_to_do(tmp_path
         (("bad.parquet", "--name", "x"), "'bad.parquet' cannot be read as Parquet"),
     ],
 )
-def test_wrong_input_is_explained(tmp_path, cohortium, arguments, words):
+def test_wrong_input_is_explained(tmp_path, here, arguments, words):
     write_parquet(tmp_path / "x.parquet")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1" + b"x" * 100)
-    outcome = cohortium("import", *arguments, "--home", "home", "--json", cwd=tmp_path)
-    assert (outcome.code, outcome.out) == (1, "")
-    assert words in outcome.err
-    assert "Traceback" not in outcome.err
+    code, out, err = here("import", *arguments, "--home", "home", "--json")
+    assert (code, out) == (1, "")
+    assert words in err
+    assert "Traceback" not in err
     assert not (tmp_path / "home").exists()
 
 
@@ -152,7 +153,8 @@ def test_the_real_volumes_import_as_a_folder(tmp_path):
 # ------------------------------------------------------------------------------------------- splits and attributes
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Few, for each example starts two parsers; tests/synth/references/test_splits.py tries many without any.
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     patients=st.lists(st.sampled_from([f"p{n}" for n in range(12)]), min_size=2, max_size=40),
     seed=st.integers(0, 2**31),
@@ -160,14 +162,14 @@ def test_the_real_volumes_import_as_a_folder(tmp_path):
 def test_no_patient_crosses_splits(tmp_path, patients, seed):
     table = pa.table({"patient_id": patients, "age_years": list(range(len(patients)))})
     pq.write_table(table, tmp_path / "x.parquet")
-    plan = read_plan(tmp_path / "x.parquet", Options(), Budget())
+    plan = plan_reference(tmp_path / "x.parquet", Options(), Budget())
     split_of = {}
     for item in read_items(tmp_path / "x.parquet", plan, Budget(), seed, dict(DEFAULT_SHARES)):
         assert isinstance(item, ReferenceImage)
         assert split_of.setdefault(item.patient_id, item.split) == item.split
     more = [*patients, "p99", "p98"]
     pq.write_table(pa.table({"patient_id": more, "age_years": list(range(len(more)))}), tmp_path / "x.parquet")
-    plan = read_plan(tmp_path / "x.parquet", Options(), Budget())
+    plan = plan_reference(tmp_path / "x.parquet", Options(), Budget())
     for item in read_items(tmp_path / "x.parquet", plan, Budget(), seed, dict(DEFAULT_SHARES)):
         assert split_of.setdefault(item.patient_id, item.split) == item.split
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from flows import cli
 from synth.population.model_files import save_model
 from tests.synth.population.people import fit_people
 
-Run = Callable[..., Any]
 SITES = '[[site]]\nname = "north"\nshare = 0.6\ntargets = ["sex=F@0.7"]\n[[site]]\nname = "south"\nshare = 0.4\n'
 
 
@@ -27,31 +23,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run ``cohortium population`` in this process; return (exit code, stdout, stderr)."""
-    monkeypatch.setenv("COHORTIUM_HOME", str(tmp_path / "home"))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cohortium", "population", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capfd.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return call
-
-
 def read(out: str) -> tuple[Any, list[dict[str, Any]]]:
     document = json.loads(out)
     rows = [row for row in pq.read_table(document["file"]).to_pylist() if row["visit"] == 0]
     return document, rows
 
 
-def test_twins_share_who_they_are(run, model, tmp_path):
+def test_twins_share_who_they_are(population, model, tmp_path):
     out = tmp_path / "twins.parquet"
-    code, printed, _ = run("twins", model, "-n", 200, "--where", "findings=oedema", "--change", "findings!=oedema",
-                           "--out", out, "--json")  # fmt: skip
+    code, printed, _ = population(
+        "twins", model, "-n", 200, "--where", "findings=oedema", "--change", "findings!=oedema", "--out", out, "--json"
+    )
     document, rows = read(printed)
     assert code == 0
     assert document["counts"] == {"twin=original": 200, "twin=twin": 200}
@@ -63,8 +45,8 @@ def test_twins_share_who_they_are(run, model, tmp_path):
     assert pq.read_metadata(out).metadata[b"cohortium.synthetic"] == b"YES"
 
 
-def test_controls_belong_to_cases(run, model, tmp_path):
-    code, printed, _ = run(
+def test_controls_belong_to_cases(population, model, tmp_path):
+    code, printed, _ = population(
         "controls",
         model,
         "-n",
@@ -91,9 +73,22 @@ def test_controls_belong_to_cases(run, model, tmp_path):
         assert ("hernia" in row["findings"]) == (row["role"] == "case")
 
 
-def test_trial_is_balanced(run, model, tmp_path):
-    code, printed, _ = run("trial", model, "-n", 300, "--arm", "drug=2", "--arm", "placebo", "--strata", "sex", "--out",
-                           tmp_path / "t.parquet", "--json")  # fmt: skip
+def test_trial_is_balanced(population, model, tmp_path):
+    code, printed, _ = population(
+        "trial",
+        model,
+        "-n",
+        300,
+        "--arm",
+        "drug=2",
+        "--arm",
+        "placebo",
+        "--strata",
+        "sex",
+        "--out",
+        tmp_path / "t.parquet",
+        "--json",
+    )
     _, rows = read(printed)
     assert code == 0
     for sex in ("F", "M"):
@@ -101,10 +96,10 @@ def test_trial_is_balanced(run, model, tmp_path):
         assert abs(counts["drug"] - 2 * counts["placebo"]) <= 2
 
 
-def test_sites_have_their_mix(run, model, tmp_path):
+def test_sites_have_their_mix(population, model, tmp_path):
     sites = tmp_path / "sites.toml"
     sites.write_text(SITES)
-    code, printed, _ = run("sites", model, sites, "-n", 100, "--out", tmp_path / "s.parquet", "--json")
+    code, printed, _ = population("sites", model, sites, "-n", 100, "--out", tmp_path / "s.parquet", "--json")
     _, rows = read(printed)
     assert code == 0
     assert Counter(row["site"] for row in rows) == {"north": 60, "south": 40}
@@ -122,9 +117,9 @@ def test_sites_have_their_mix(run, model, tmp_path):
         (("controls", "--control", "sex=F", "--match", "sex"), "cannot be matched and asked"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_written(run, model, tmp_path, arguments, message):
+def test_what_cannot_be_is_refused_and_nothing_written(population, model, tmp_path, arguments, message):
     out = tmp_path / "out.parquet"
-    code, printed, err = run(arguments[0], model, "-n", 20, *arguments[1:], "--out", out)
+    code, printed, err = population(arguments[0], model, "-n", 20, *arguments[1:], "--out", out)
     assert code == 1
     assert message in err
     assert not printed
@@ -141,9 +136,9 @@ def test_what_cannot_be_is_refused_and_nothing_written(run, model, tmp_path, arg
         ("[[site", "cannot be read"),
     ],
 )
-def test_sites_that_cannot_be_read_are_refused(run, model, tmp_path, text, message):
+def test_sites_that_cannot_be_read_are_refused(population, model, tmp_path, text, message):
     sites = tmp_path / "sites.toml"
     sites.write_text(text)
-    code, _, err = run("sites", model, sites, "-n", 20, "--out", tmp_path / "out.parquet")
+    code, _, err = population("sites", model, sites, "-n", 20, "--out", tmp_path / "out.parquet")
     assert code == 1
     assert message in err
