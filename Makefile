@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 CODE := synth catalog flows dashboard tests infra
 HOME_FOLDER = $(if $(COHORTIUM_HOME),$(COHORTIUM_HOME),cohortium-data)
 
+# Installed without bytecode, Python writes it on first use; forbidden to, every process would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format dashboard clean
 
@@ -40,7 +43,7 @@ demo: setup  ## build the demo cohort from real anatomy, then say where to look 
 	@echo "  $(BIN)/cohortium --help     # everything else"
 
 test: setup  ## run the tests
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: setup  ## format, lint, types, direction of imports
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run 'make format'." >&2; $(BIN)/ruff format --check $(CODE); }
