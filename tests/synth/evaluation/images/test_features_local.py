@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,14 @@ from synth.evaluation.images.features.fitting import resize_images
 from synth.evaluation.images.features.local_encoders import FileSettings, load_local_encoder
 from synth.evaluation.images.layout import Floats32
 from synth.seeds import stream
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def draw(shape: tuple[int, ...]) -> Floats32:
