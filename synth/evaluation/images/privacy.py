@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.evaluation.images.attack_scores import AttackScores, score_attack
 from synth.evaluation.images.bench import Bench
@@ -21,7 +22,7 @@ from synth.evaluation.images.features.base import FeatureExtractor, compute_feat
 from synth.evaluation.images.features.registry import FeatureSettings, make_extractor
 from synth.evaluation.images.inference import Described, guess_attributes, score_guess
 from synth.evaluation.images.losses import Losses, attack_losses
-from synth.evaluation.images.member_control import alter_images, attack_unseen, check_members
+from synth.evaluation.images.member_control import alter_images, attack_unseen, check_members, silence_blind
 from synth.evaluation.images.membership import attack_membership
 from synth.evaluation.images.record_attacks import attack_records
 from synth.evaluation.images.reidentification import attack_reidentification
@@ -112,10 +113,11 @@ class _Attacks:
         )
         altered = alter_images(train.select(targets.members), bench.seed)
         released = Side(compute_features(extractor, altered, bench.tell), altered.patient)
-        self.planted += attack_membership(released, known, others, targets, name, bench.seed)
+        planted = attack_membership(released, known, others, targets, name, bench.seed)
+        self.planted += planted
         innocent = attack_unseen(known, others, targets, name, bench.seed)
         self.unseen += innocent
-        attacks = attack_membership(made, known, others, targets, name, bench.seed)
+        attacks = silence_blind(attack_membership(made, known, others, targets, name, bench.seed), planted)
         found: list[Score] = []
         for attack, control in zip(attacks, innocent, strict=True):
             found += self._score(attack, control)
@@ -128,7 +130,7 @@ class _Attacks:
             found += score_attack(attack, mask, group.name, seed=self.bench.seed)
         return found
 
-    def _members(self, attack: AttackScores) -> list[tuple[Subgroup, np.ndarray]]:
+    def _members(self, attack: AttackScores) -> list[tuple[Subgroup, NDArray[np.bool_]]]:
         train, unseen = self.bench.real.train, self.bench.unseen
         return [
             (group, attack.find_patients(train.patient[group.mask(train)], unseen.patient[group.mask(unseen)]))

@@ -57,12 +57,12 @@ TYPICAL_NEIGHBOURS = 5
 class ScorecardSettings:
     """What is measured. ``features`` are names or ``file:PATH``, made as ``encoding`` says.
 
-    Trained encoders are kept in ``folder`` for the next time; ``losses`` are those of the generator, where it is at hand.
+    Trained encoders are kept in ``folder`` for the next time; ``losses`` are those of the generator, if it is at hand.
     """
 
     features: tuple[str, ...] = FEATURES
     families: tuple[str, ...] = FAMILIES
-    utility: Utility = "quick"
+    utility: Utility | UtilitySettings = "quick"
     seed: int = 0
     folder: Path | None = None
     encoding: FeatureSettings = field(default_factory=FeatureSettings)
@@ -73,7 +73,7 @@ def check_settings(settings: ScorecardSettings) -> None:
     """Raise PermanentError for a family or a way of measuring utility that does not exist, or without features."""
     for given, known, what in (
         (settings.families, FAMILIES, "family"),
-        ((settings.utility,), get_args(Utility), "utility"),
+        ((settings.utility,) if isinstance(settings.utility, str) else (), get_args(Utility), "utility"),
     ):
         for name in given:
             if name not in known:
@@ -169,7 +169,8 @@ class _Run:
 
     def measure_utility(self, subgroups: Sequence[Subgroup]) -> None:
         """Train networks on the images and test them on real patients."""
-        settings = UtilitySettings.preset(self.settings.utility)
+        wanted = self.settings.utility
+        settings = wanted if isinstance(wanted, UtilitySettings) else UtilitySettings.preset(wanted)
         found = measure_utility(self.images, self.real, seed=self.settings.seed, settings=settings, tell=self.tell)
         self.scores += found.scores
         if self.wants("fairness"):

@@ -1,4 +1,4 @@
-"""Whole scorecards with the default policy: five kinds of bad images fail the gate that is meant for them, real ones pass.
+"""Whole scorecards with the default policy: five kinds of bad images fail the gate meant for them, real ones pass.
 
 All on made-up patients; tests/flows does the same on real radiographs where they are.
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from synth.errors import PermanentError
+from synth.evaluation.images.features.encoder_lessons import EncoderSettings
+from synth.evaluation.images.features.registry import FeatureSettings
 from synth.evaluation.images.report import ImageReport
-from synth.evaluation.images.scorecard import ScorecardSettings, check_settings, evaluate_images
+from synth.evaluation.images.scorecard import FAMILIES, ScorecardSettings, check_settings, evaluate_images
 from synth.evaluation.images.sets import ImageSet, RealImages
+from synth.evaluation.images.utility_settings import TrainingSettings, UtilitySettings
+from synth.evaluation.metric import Family
 from synth.evaluation.metrics import METRICS, find_metric
 from synth.evaluation.policy import apply_policy, load_policy
-from synth.errors import PermanentError
 from synth.seeds import stream
-
 from tests.synth.evaluation.images.phantoms import draw_phantoms, draw_reference
 
 PEOPLE = 260
@@ -32,11 +34,16 @@ def real() -> RealImages:
 
 
 @pytest.fixture(scope="module")
-def judge(real: RealImages, tmp_path_factory: pytest.TempPathFactory) -> Callable[[ImageSet], tuple[ImageReport, set[str]]]:
+def judge(real: RealImages, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[ImageReport, set[str]]]:
     folder = tmp_path_factory.mktemp("encoders")
-    settings = ScorecardSettings(folder=folder, utility="quick", seed=3)
+    encoder = EncoderSettings(size=32, widths=(8, 16, 32, 64), steps=80, check=40)
+    training = TrainingSettings(steps=80, size=32, widths=(8, 16, 32))
+    utility = UtilitySettings(training, arms=("real", "synthetic"), seeds=2, real_patients=())
 
-    def run(images: ImageSet) -> tuple[ImageReport, set[str]]:
+    def run(images: ImageSet, *families: Family) -> tuple[ImageReport, set[str]]:
+        settings = ScorecardSettings(
+            families=families or FAMILIES, utility=utility, seed=3, folder=folder, encoding=FeatureSettings(encoder)
+        )
         report = evaluate_images(images, real, settings)
         failed = {gate.gate for gate in apply_policy(load_policy(), report) if not gate.passed}
         return report, failed
@@ -60,7 +67,9 @@ def test_report_holds_every_metric_and_json_is_plain(fair) -> None:
     families = {find_metric(score.name).family for score in report.scores}
     assert families == {"fidelity", "diversity", "adherence", "utility", "privacy", "fairness"}
     document = report.to_json()
-    assert {"family", "name", "features", "subgroup", "value", "low", "high", "control", "goal"} <= set(document["metrics"][0])
+    assert {"family", "name", "features", "subgroup", "value", "low", "high", "control", "goal"} <= set(
+        document["metrics"][0]
+    )
     for score in report.scores:
         assert (score.value is None) == bool(score.value is None and score.reason), score
         metric = METRICS[score.name.partition(".")[0]]
@@ -72,7 +81,9 @@ def test_an_overfitted_generator_fails_privacy(judge, real: RealImages) -> None:
     rng = stream(1, -1, -1, "test/overfit")
     copies = real.train.images(slice(None)) + 0.02 * rng.normal(size=real.train.stored.shape)
     stored = np.round(np.clip(copies, 0, 1) * 65535).astype(np.uint16)
-    _, failed = judge(replace(real.train, name="overfitted", stored=stored, records=_rename(real.train.records)))
+    _, failed = judge(
+        replace(real.train, name="overfitted", stored=stored, records=_rename(real.train.records)), "privacy"
+    )
     assert {"copies", "membership"} <= failed
 
 
@@ -81,7 +92,9 @@ def test_a_collapsed_generator_fails_diversity(judge) -> None:
     rng = stream(1, -1, -1, "test/collapse")
     repeated = few.select(np.resize(np.arange(len(few)), PEOPLE))
     stored = np.clip(repeated.stored + 400 * rng.normal(size=repeated.stored.shape), 0, 65535).astype(np.uint16)
-    _, failed = judge(replace(repeated, name="collapsed", stored=stored, records=_rename(repeated.records)))
+    _, failed = judge(
+        replace(repeated, name="collapsed", stored=stored, records=_rename(repeated.records)), "diversity"
+    )
     assert {"coverage", "vendi"} & failed
 
 
@@ -92,7 +105,7 @@ def test_shuffled_labels_fail_utility_and_adherence(judge) -> None:
     for name in ("sex", "view", "age_years", "findings"):
         place = records.schema.get_field_index(name)
         records = records.set_column(place, name, records.column(name).take(pa.array(order)))
-    _, failed = judge(replace(images, name="shuffled", records=records))
+    _, failed = judge(replace(images, name="shuffled", records=records), "adherence", "utility")
     assert {"attributes", "utility"} <= failed
 
 
@@ -100,7 +113,7 @@ def test_a_starved_subgroup_fails_fairness(judge) -> None:
     images = draw_phantoms(2 * PEOPLE, seed=7)
     women = np.flatnonzero(np.array(images.values("sex")) == "F")
     men = np.flatnonzero(np.array(images.values("sex")) == "M")
-    _, failed = judge(images.select(np.concatenate([men, women[:4]]), "starved"))
+    _, failed = judge(images.select(np.concatenate([men, women[:4]]), "starved"), "fairness")
     assert "representation" in failed
 
 
