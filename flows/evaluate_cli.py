@@ -170,13 +170,22 @@ def show_result(document: dict[str, Any]) -> None:
         typer.echo(
             f"control {control['name']}: {'behaves' if control['behaves'] else 'MISBEHAVES'}; {control['reason']}"
         )
-    for gate in document["gates"]:
-        typer.echo(f"gate {'holds' if gate['passed'] else 'FAILS'}: {gate['reason']}")
+    show_gates(document["gates"])
     typer.echo(f"{len(document['copies'])} images are copies of training images")
     for copy in document["copies"][:SHOWN]:
         typer.echo(f"  {copy['image_id']} of {copy['reference_image_id']} ({copy['score']:.3f})")
     typer.echo(f"{document['scorecard_id']}: {describe_outcome(document)}")
     typer.echo(f"  document (it shows real images): {document['document']}")
+
+
+def show_gates(gates: Sequence[dict[str, Any]]) -> None:
+    """Print which gates hold and which fail; those that nothing was measured for are only named."""
+    unmeasured = [gate["gate"] for gate in gates if gate["passed"] and gate["value"] is None]
+    for gate in gates:
+        if gate["gate"] not in unmeasured:
+            typer.echo(f"gate {'holds' if gate['passed'] else 'FAILS'}: {gate['reason']}")
+    if unmeasured:
+        typer.echo(f"gates that nothing was measured for, and that are not required: {', '.join(unmeasured)}")
 
 
 def describe_outcome(document: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ def share_attributes(
         if convert is None:
             notes.append(f"attribute '{name}' is not compared: {problem}.")
             continue
-        if own[name].kind in NUMBERS and own[name].kind != theirs[name].kind:
+        if {own[name].kind, theirs[name].kind} == set(NUMBERS):
             theirs[name] = _continuous(theirs[name])
         shared.append(theirs[name])
         converters[name] = convert

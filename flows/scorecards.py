@@ -215,10 +215,22 @@ def make_plain(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_scorecard(name: str, content: Mapping[str, Any]) -> str:
-    """Return the id of a scorecard: the images' name as far as it is safe, and ten digits of a hash of ``content``."""
+    """Return the id of a scorecard: the images' name as far as it is safe, and ten digits of a hash of ``content``.
+
+    Numbers count to six digits: the last bits depend on the number of threads.
+    """
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_SLUG].strip("-") or "images"
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    text = json.dumps(_round_numbers(content), sort_keys=True, allow_nan=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()
     return f"{slug}-{digest[:DIGITS]}"
+
+
+def _round_numbers(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return {key: _round_numbers(part) for key, part in value.items()}
+    return [_round_numbers(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _name_features(name: str) -> str:
@@ -246,8 +258,8 @@ def _make_row(
     gates: tuple[GateResult, ...],
 ) -> ScorecardRow:  # fmt: skip
     plain, asked = make_plain(report.to_json()), {**request.describe(), "images": source.name}
-    found = {key: value for key, value in plain.items() if key != "seconds"}
-    judged = [[gate.gate, str(gate.value), str(gate.threshold), gate.passed, gate.reason] for gate in gates]
+    found = {key: value for key, value in plain.items() if key not in ("seconds", "features")}
+    judged = [[gate.gate, gate.passed] for gate in gates]
     about = [source.sha256, reference.fingerprint, request.policy.content_hash, asked]
     scorecard_id = name_scorecard(source.name, {"report": found, "gates": judged, "about": about})
     document = settings.report_folder / scorecard_id / DOCUMENT

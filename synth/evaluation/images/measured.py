@@ -17,7 +17,7 @@ def score_measured(name: str, patient: Ints, within: NDArray[np.bool_]) -> Score
 
     Images of one patient do not count as many: the error of the share p is that of whole patients,
     sqrt(sum_i (w_i - p n_i)^2 m / (m - 1)) / n with w_i of n_i images within, m patients (ratio estimator; Cochran,
-    Sampling Techniques, 1977). The control is what was requested: all of them.
+    Sampling Techniques, 1977).
     """
     score = f"measured_within.{name}"
     if not len(within):
@@ -27,4 +27,4 @@ def score_measured(name: str, patient: Ints, within: NDArray[np.bool_]) -> Score
     share = float(within.mean())
     spread = float(((hits - share * images) ** 2).sum()) * patients / max(1, patients - 1)
     interval = share_interval(share, math.sqrt(spread) / len(within), patients)
-    return Score.of(score, interval, control=1.0, images=len(within))
+    return Score.of(score, interval, images=len(within))
