@@ -13,7 +13,6 @@ from synth.evaluation.images.resampling import (
     centred_interval,
     draw_halves,
     extrapolate,
-    number_patients,
     spread_of_halves,
 )
 from synth.evaluation.images.sides import Side
@@ -21,7 +20,7 @@ from synth.evaluation.ranks import Floats, Interval
 from synth.seeds import stream
 
 HALVES = 16
-HALVES_OF_MANY = 6  # a distance costs dimensions**3
+HALVES_OF_MANY = 6  # eigenvalues cost dimensions**3
 MANY_DIMENSIONS = 768
 PATIENTS_PER_DIMENSION = 2
 BLOCK = 4096  # rows
@@ -92,6 +91,11 @@ def find_directions(synthetic: Side, real: Side, number: int) -> tuple[Floats32,
     return leading.astype(np.float32), float(spread[::-1][:number].sum() / spread.sum())
 
 
+def count_halves(dimensions: int) -> int:
+    """Return how many halves are compared of matrices of that size."""
+    return HALVES if dimensions <= MANY_DIMENSIONS else HALVES_OF_MANY
+
+
 def measure_frechet(synthetic: Side, real: Side, seed: int) -> tuple[Interval, dict[str, float]]:
     """Return the Frechet distance at endless samples with its interval, and its details.
 
@@ -111,9 +115,9 @@ def measure_frechet(synthetic: Side, real: Side, seed: int) -> tuple[Interval, d
         found = [features @ directions for features in found]
     wholes = [find_moments(features) for features in found]
     value = gaussian_distance(wholes[0].gaussian(), wholes[1].gaussian())
-    pairs = HALVES if number <= MANY_DIMENSIONS else HALVES_OF_MANY
+    pairs = count_halves(number)
     rng = stream(seed, -1, -1, "images/frechet")
-    halves = [draw_halves(number_patients(side.patient)[0], rng, pairs) for side in (synthetic, real)]
+    halves = [draw_halves(side.patient, rng, pairs) for side in (synthetic, real)]
     distances = np.empty((pairs, 2))
     for pair in range(pairs):
         inside = [find_moments(features, half[pair]) for features, half in zip(found, halves, strict=True)]

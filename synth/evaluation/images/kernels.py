@@ -111,7 +111,7 @@ def measure_kernels(synthetic: Side, real: Side, seed: int) -> dict[str, tuple[I
     whole = [_sum_pairs(v, v, c, c, scale) for v, c in zip(vectors, columns, strict=True)]
     cross = _sum_pairs(vectors[0], vectors[1], columns[0], columns[1], scale)
     same = [_sum_patients(v, p, scale) for v, p in zip(vectors, patient, strict=True)]
-    diagonals = [_find_diagonals(v, scale) for v in vectors]
+    diagonals = [_evaluate_pairs(v, v, scale) for v in vectors]
     sizes = [np.bincount(p).astype(np.float64) for p in patient]
     counts = Table(
         *(_count_pairs(c, c).without(s**2, g) for c, s, g in zip(columns, sizes, groups, strict=True)),
@@ -235,21 +235,24 @@ def _count_pairs(left: Floats32, right: Floats32) -> Sums:
     return Sums(float(len(left) * len(right)), a * len(right), len(left) * b, a * b)
 
 
-def _find_diagonals(vectors: Vectors, scale: Scale) -> tuple[Floats, Floats]:
-    """Return both kernels of each image with itself."""
-    exact = vectors.squares.double() + 2 * vectors.tilts.double() + float(scale.tilt @ scale.tilt)
-    u = exact.numpy() / vectors.values.shape[1]
-    return scale.unit**6 * u * (u * (u + 3 / scale.unit**2) + 3 / scale.unit**4), np.ones(len(u))
-
-
 def _sum_patients(vectors: Vectors, patient: Ints, scale: Scale) -> tuple[Floats, Floats]:
     """Return, of each kernel, the sum over all pairs of images of each patient, an image with itself included."""
-    order, sizes = np.argsort(patient, kind="stable"), np.bincount(patient)
-    starts = np.cumsum(sizes) - sizes
-    polynomial, gaussian = (np.bincount(patient, diagonal) for diagonal in _find_diagonals(vectors, scale))
-    for number in np.flatnonzero(sizes > 1):
-        own = _cut(vectors, torch.from_numpy(order[starts[number] : starts[number] + sizes[number]]))
-        nothing = np.empty((sizes[number], 0), np.float32)
-        sums = _sum_pairs(own, own, nothing, nothing, scale)
-        polynomial[number], gaussian[number] = sums[0].total, sums[1].total
+    polynomial, gaussian = (np.bincount(patient, values) for values in _evaluate_pairs(vectors, vectors, scale))
+    order = np.argsort(patient, kind="stable")
+    for step in range(1, int(np.bincount(patient).max())):
+        first = np.flatnonzero(patient[order[:-step]] == patient[order[step:]])
+        for start in range(0, len(first), BLOCK):
+            places = order[first[start : start + BLOCK]], order[first[start : start + BLOCK] + step]
+            pairs = _evaluate_pairs(*(_cut(vectors, torch.from_numpy(place)) for place in places), scale)
+            for found, values in zip((polynomial, gaussian), pairs, strict=True):
+                np.add.at(found, patient[places[0]], 2 * values)
     return polynomial, gaussian
+
+
+def _evaluate_pairs(first: Vectors, second: Vectors, scale: Scale) -> tuple[Floats, Floats]:
+    """Return both kernels of the vectors of one row each, the polynomial one in its own unit."""
+    u = torch.einsum("nd,nd->n", first.values, second.values).double() + first.tilts + second.tilts
+    u = (u + float(scale.tilt @ scale.tilt)) / first.values.shape[1]
+    squares = (first.values - second.values).square().sum(dim=1).double()
+    gaussian = torch.exp(squares * (-0.5 * (scale.unit / scale.width) ** 2))
+    return (scale.unit**6 * u * (u * (u + 3 / scale.unit**2) + 3 / scale.unit**4)).numpy(), gaussian.numpy()

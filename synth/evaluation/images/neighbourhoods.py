@@ -19,13 +19,15 @@ from synth.evaluation.images.resampling import PAIRS, Words
 from synth.evaluation.images.screening import (
     CHUNK,
     UNIT,
+    Products,
     Screen,
     bound_error,
     choose_precision,
-    count_threads,
+    find_largest,
     find_middle,
     make_screen,
-    product_blocks,
+    read_product,
+    run_blocks,
     run_rows,
 )
 from synth.evaluation.ranks import Floats, Ints
@@ -75,9 +77,9 @@ class Tally(NamedTuple):
     """
 
     holders: Ints
+    holders_words: Words
     covered: NDArray[np.bool_]
     recalled: NDArray[np.bool_]
-    holders_words: Words
     covered_words: Words
     recalled_words: Words
     pairs: Ints
@@ -104,7 +106,7 @@ def compare_neighbourhoods(
     if min(len(synthetic), len(real)) <= k:
         raise NotComparableError(f"{len(synthetic)} synthetic and {len(real)} real images; more than {k} are needed.")
     synthetic, real = (np.ascontiguousarray(side, np.float32) for side in (synthetic, real))
-    kind = precision or choose_precision(real.shape[1])
+    kind = precision or choose_precision()
     middle = find_middle(real)
     screens = [make_screen(side, middle, kind) for side in (real, synthetic)]
     members = words or (np.empty(0, np.uint64), np.empty(0, np.uint64))
@@ -143,32 +145,26 @@ def find_balls(features: Floats32, screen: Screen, words: Words, k: int) -> Ball
 
 
 def _count_pairs(real: Screen, synthetic: Screen, real_balls: Balls, synthetic_balls: Balls) -> Tally:
-    """Return the tally over all pairs; each thread has its own rows (real) and its own counts of columns."""
-    n, m = len(real), len(synthetic)
-    threads = count_threads(n)
-    error = np.float32(bound_error(real, synthetic))
-    halves = len(real_balls.words) > 0
-    of_real, of_synthetic = (size if halves else 0 for size in (n, m))
-    tally = Tally(
-        np.zeros((threads, m), np.int64), np.zeros(n, bool), np.zeros(n, bool),
-        np.zeros((threads, of_synthetic), np.uint64), np.zeros(of_real, np.uint64), np.zeros(of_real, np.uint64),
-        np.zeros((threads, BITS), np.int64),
-    )  # fmt: skip
-    for rows, columns, products in product_blocks(real, synthetic):
-        sides = real_balls.cut(rows), synthetic_balls.cut(columns)
+    """Return the tally over all pairs; each thread has its own until the end."""
+    threads, error = torch.get_num_threads(), np.float32(bound_error(real, synthetic))
+    tallies = [start_tally(len(real), len(synthetic), len(real_balls.words) > 0) for _ in range(threads)]
 
-        def count(start: int, stop: int, part: int) -> None:
-            own = Tally(
-                tally.holders[part, columns], tally.covered[rows], tally.recalled[rows],  # noqa: B023
-                tally.holders_words[part, columns], tally.covered_words[rows], tally.recalled_words[rows],  # noqa: B023
-                tally.pairs[part],
-            )  # fmt: skip
-            _count_block(products, error, sides[0], sides[1], own, start, stop)  # noqa: B023
+    def count(rows: slice, columns: slice, products: Products, thread: int) -> None:
+        whole = tallies[thread]
+        part = Tally(*(item[columns] for item in whole[:2]), *(item[rows] for item in whole[2:6]), whole.pairs)
+        _count_block(*products, error, real_balls.cut(rows), synthetic_balls.cut(columns), part)
 
-        run_rows(rows.stop - rows.start, count)
-    return tally._replace(
-        holders=tally.holders.sum(axis=0), pairs=tally.pairs.sum(axis=0),
-        holders_words=np.bitwise_or.reduce(tally.holders_words, axis=0),
+    run_blocks(real, synthetic, count)
+    return Tally(*(np.add.reduce(parts) if parts[0].dtype == np.int64 else np.bitwise_or.reduce(parts)
+                   for parts in zip(*tallies, strict=True)))  # fmt: skip
+
+
+def start_tally(real: int, synthetic: int, halves: bool) -> Tally:
+    """Return a tally of nothing."""
+    return Tally(
+        np.zeros(synthetic, np.int64), np.zeros(synthetic * halves, np.uint64),
+        np.zeros(real, bool), np.zeros(real, bool), np.zeros(real * halves, np.uint64),
+        np.zeros(real * halves, np.uint64), np.zeros(BITS, np.int64),
     )  # fmt: skip
 
 
@@ -191,26 +187,25 @@ def _mark_reach(indices, words, k, masks, start, stop):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "contract"})
-def _count_block(products, error, real, synthetic, tally, start, stop):  # type: ignore[no-untyped-def]
-    """Tally the pairs of a block of products, real rows start to stop, that may lie within reach of either image."""
+def _count_block(bits, shift, error, real, synthetic, tally):  # type: ignore[no-untyped-def]
+    """Tally the pairs of a block of products that may lie within reach of either image."""
     less, more = np.float32(1) - error, np.float32(1) + error
     low_columns = synthetic.halves * less
     far_columns = low_columns - synthetic.reach
-    for row in range(start, stop):
-        values = products[row]
+    for row in range(bits.shape[0]):
+        values = bits[row]
         low_row, high_row, reach = real.halves[row] * less, real.halves[row] * more, real.reach[row]
         for first in range(0, values.size, CHUNK):
-            last = min(first + CHUNK, values.size)
-            mine = theirs = np.float32(-np.inf)
-            for j in range(first, last):
-                mine = max(mine, values[j] - low_columns[j])
-                theirs = max(theirs, values[j] - far_columns[j])
-            if mine < low_row - reach and theirs < low_row:
+            if (
+                find_largest(values, shift, low_columns, first, values.size) < low_row - reach
+                and find_largest(values, shift, far_columns, first, values.size) < low_row
+            ):
                 continue
-            for j in range(first, last):
-                low = low_row + low_columns[j] - values[j]
+            for j in range(first, min(first + CHUNK, values.size)):
+                product = read_product(values, shift, j)
+                low = low_row + low_columns[j] - product
                 if low <= reach or low <= synthetic.reach[j]:
-                    high = high_row + synthetic.halves[j] * more - values[j]
+                    high = high_row + synthetic.halves[j] * more - product
                     _tally_pair(real, synthetic, tally, row, j, max(low, np.float32(0)), max(high, np.float32(0)))
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from threading import Lock
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 
 from synth.evaluation.images.layout import Floats32, NotComparableError
 from synth.evaluation.images.screening import (
     CHUNK,
+    SQUARE,
+    Products,
     Screen,
     bound_error,
     choose_precision,
+    find_largest,
     find_middle,
     make_screen,
-    product_blocks,
+    read_product,
+    run_blocks,
     run_rows,
 )
 from synth.evaluation.ranks import Floats, Ints
-
 
 
 def nearest_neighbours(
@@ -48,23 +55,61 @@ def nearest_neighbours(
         return indices, squares.astype(np.float32)
     first, second = screens or _make_screens(queries, among, precision)
     error = np.float32(bound_error(first, second))
-    width = 4 * k + 64
-    for rows, columns, products in product_blocks(first, second):
-        count = rows.stop - rows.start
-        if columns.start == 0:
-            state = (np.full((count, k), np.inf, np.float32), np.full(count, np.inf, np.float32),
-                     np.zeros(count, np.int64), np.empty((count, width), np.int64),
-                     np.empty((count, width), np.float32), indices[rows], squares[rows])  # fmt: skip
-        sides = (first.halves[rows], second.halves[columns], own[rows], others[columns], queries[rows], among)
-        begin = columns.start
-        run_rows(count, lambda a, b, _: _collect(products, begin, error, *sides, *state, a, b))  # noqa: B023
-        if columns.stop == m:
-            run_rows(count, lambda a, b, _: _settle(queries[rows], among, *state, a, b))  # noqa: B023
+    state = _start_state(indices, squares)
+    locks = {start: Lock() for start in range(0, n, SQUARE)}  # a block of queries is worked on by one thread at a time
+
+    def collect(rows: slice, columns: slice, products: Products, _: int) -> None:
+        here = Block(*products, first.halves[rows], second.halves[columns], own[rows], others[columns], columns.start)
+        with locks[rows.start]:
+            _collect_rows(here, queries[rows], among, State(*(item[rows] for item in state)), error)
+        if first is second and rows != columns:
+            with locks[columns.start]:
+                part = State(*(item[columns] for item in state))
+                _collect_columns(here._replace(begin=rows.start), among[columns], among, part, error)
+
+    run_blocks(first, second, collect)
+    run_rows(n, lambda a, b, _: _settle_rows(queries, among, state, a, b))
     return indices, np.sqrt(squares.astype(np.float32))
 
 
+class State(NamedTuple):
+    """What is known of the closest of each query; squared distances are halved.
+
+    ``bounds`` are the smallest upper bounds, ``limits`` what a lower bound must not exceed; of the first ``counts``
+    candidates ``places`` and lower bounds ``lows`` are noted. ``indices`` and ``squares`` are exact, the closest first.
+    """
+
+    bounds: Floats32
+    limits: Floats32
+    counts: Ints
+    places: Ints
+    lows: Floats32
+    indices: Ints
+    squares: Floats
+
+
+class Block(NamedTuple):
+    """A block of products, with half the squared lengths and the patients of both sides, and where it begins among."""
+
+    bits: NDArray[Any]
+    shift: np.int32
+    rows: Floats32
+    columns: Floats32
+    own: Ints
+    others: Ints
+    begin: int
+
+
+def _start_state(indices: Ints, squares: Floats) -> State:
+    n, k = indices.shape
+    width = 4 * k + 64
+    endless = np.full((n, k), np.inf, np.float32)
+    places, lows = np.empty((n, width), np.int64), np.empty((n, width), np.float32)
+    return State(endless, endless[:, -1].copy(), np.zeros(n, np.int64), places, lows, indices, squares)
+
+
 def _make_screens(queries: Floats32, among: Floats32, precision: torch.dtype | None) -> tuple[Screen, Screen]:
-    kind, middle = precision or choose_precision(among.shape[1]), find_middle(among)
+    kind, middle = precision or choose_precision(), find_middle(among)
     second = make_screen(among, middle, kind)
     return (second if queries is among else make_screen(queries, middle, kind)), second
 
@@ -80,85 +125,102 @@ def squared_distance(first, second):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "contract"})
-def _collect(  # type: ignore[no-untyped-def]
-    products, begin, error, row_halves, column_halves, own, others, queries, among,
-    bounds, limits, counts, places, lows, indices, squares, start, stop,
-):  # fmt: skip
-    """Note the columns that may be among the closest of rows start to stop; all squared distances are halved.
-
-    ``bounds`` are the smallest upper bounds of each row, ``limits`` what a lower bound must not exceed.
-    """
-    k = bounds.shape[1]
+def _collect_rows(here, queries, among, state, error):  # type: ignore[no-untyped-def]
+    """Note the columns of a block that may be among the closest of its rows."""
     less, more = np.float32(1) - error, np.float32(1) + error
-    low_columns = column_halves * less
-    for row in range(start, stop):
-        values = products[row]
-        low_row, high_row = row_halves[row] * less, row_halves[row] * more
+    low_columns = here.columns * less
+    for row in range(here.bits.shape[0]):
+        values = here.bits[row]
+        low_row, high_row = here.rows[row] * less, here.rows[row] * more
         for first in range(0, values.size, CHUNK):
-            last = min(first + CHUNK, values.size)
-            top = np.float32(-np.inf)
-            for j in range(first, last):
-                top = max(top, values[j] - low_columns[j])
-            if top < low_row - limits[row]:
+            if find_largest(values, here.shift, low_columns, first, values.size) < low_row - state.limits[row]:
                 continue
-            for j in range(first, last):
-                low = low_row + low_columns[j] - values[j]
-                if low > limits[row] or own[row] == others[j]:
-                    continue
-                if counts[row] == places.shape[1]:
-                    _make_room(row, queries, among, bounds, limits, counts, places, lows, indices, squares)
-                places[row, counts[row]], lows[row, counts[row]] = begin + j, low
-                counts[row] += 1
-                high = max(high_row + column_halves[j] * more - values[j], np.float32(0))
-                if high < bounds[row, k - 1]:
-                    _insert(bounds[row], high)
-                    limits[row] = min(limits[row], bounds[row, k - 1])
+            for j in range(first, min(first + CHUNK, values.size)):
+                product = read_product(values, here.shift, j)
+                low = low_row + low_columns[j] - product
+                if low <= state.limits[row] and here.own[row] != here.others[j]:
+                    high = high_row + here.columns[j] * more - product
+                    _note(queries, among, state, row, here.begin + j, low, high)
 
 
-@njit(inline="always")
-def _insert(values, value):  # type: ignore[no-untyped-def]
-    """Put a value into a sorted list, whose largest drops out."""
-    place = values.size - 1
-    while place > 0 and values[place - 1] > value:
-        values[place] = values[place - 1]
-        place -= 1
-    values[place] = value
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "contract"})
+def _collect_columns(here, queries, among, state, error):  # type: ignore[no-untyped-def]
+    """Note the rows of a block that may be among the closest of its columns."""
+    less, more = np.float32(1) - error, np.float32(1) + error
+    low_columns = here.columns * less
+    edges = low_columns - state.limits
+    for row in range(here.bits.shape[0]):
+        values = here.bits[row]
+        low_row, high_row = here.rows[row] * less, here.rows[row] * more
+        for first in range(0, values.size, CHUNK):
+            if find_largest(values, here.shift, edges, first, values.size) < low_row:
+                continue
+            for j in range(first, min(first + CHUNK, values.size)):
+                product = read_product(values, here.shift, j)
+                low = low_row + low_columns[j] - product
+                if low <= state.limits[j] and here.own[row] != here.others[j]:
+                    high = high_row + here.columns[j] * more - product
+                    _note(queries, among, state, j, here.begin + row, low, high)
+                    edges[j] = low_columns[j] - state.limits[j]
 
 
-@njit(cache=True, nogil=True)
-def _make_room(row, queries, among, bounds, limits, counts, places, lows, indices, squares):  # type: ignore[no-untyped-def]
+@njit(nogil=True)
+def _note(queries, among, state, row, place, low, high):  # type: ignore[no-untyped-def]
+    """Keep a candidate of a query; ``low`` and ``high`` bound its distance."""
+    if state.counts[row] == state.places.shape[1]:
+        _make_room(queries, among, state, row)
+    number = state.counts[row]
+    state.places[row, number], state.lows[row, number] = place, low
+    state.counts[row] = number + 1
+    bounds = state.bounds[row]
+    high = max(high, np.float32(0))
+    if high < bounds[-1]:
+        at = bounds.size - 1
+        while at > 0 and bounds[at - 1] > high:
+            bounds[at] = bounds[at - 1]
+            at -= 1
+        bounds[at] = high
+        state.limits[row] = min(state.limits[row], bounds[-1])
+
+
+@njit(nogil=True)
+def _make_room(queries, among, state, row):  # type: ignore[no-untyped-def]
     """Drop what is out of reach by now; if that is little, settle all of it."""
     kept = 0
-    for place in range(counts[row]):
-        if lows[row, place] <= limits[row]:
-            places[row, kept], lows[row, kept] = places[row, place], lows[row, place]
+    for number in range(state.counts[row]):
+        if state.lows[row, number] <= state.limits[row]:
+            state.places[row, kept], state.lows[row, kept] = state.places[row, number], state.lows[row, number]
             kept += 1
-    counts[row] = kept
-    if 2 * kept > places.shape[1]:
-        _settle(queries, among, bounds, limits, counts, places, lows, indices, squares, row, row + 1)
+    state.counts[row] = kept
+    if 2 * kept > state.places.shape[1]:
+        _settle(queries, among, state, row)
 
 
 @njit(cache=True, nogil=True)
-def _settle(queries, among, bounds, limits, counts, places, lows, indices, squares, start, stop):  # type: ignore[no-untyped-def]
-    """Measure what was noted exactly, the likeliest first, keep the closest, and forget the rest."""
-    k = squares.shape[1]
+def _settle_rows(queries, among, state, start, stop):  # type: ignore[no-untyped-def]
     for row in range(start, stop):
-        for number in np.argsort(lows[row, : counts[row]]):
-            if lows[row, number] > limits[row]:
-                break
-            j = places[row, number]
-            square = squared_distance(queries[row], among[j])
-            place = k
-            while place > 0 and (
-                squares[row, place - 1] > square or (squares[row, place - 1] == square and indices[row, place - 1] > j)
-            ):
-                place -= 1
-            if place == k:
-                continue
-            squares[row, place + 1 :] = squares[row, place : k - 1].copy()
-            indices[row, place + 1 :] = indices[row, place : k - 1].copy()
-            squares[row, place], indices[row, place] = square, j
-            limits[row] = min(limits[row], np.float32(squares[row, k - 1] * 0.5000001))
-        if squares[row, k - 1] == 0:
-            limits[row] = -np.inf  # nothing can be closer, and what comes has higher indices
-        counts[row] = 0
+        _settle(queries, among, state, row)
+
+
+@njit(nogil=True)
+def _settle(queries, among, state, row):  # type: ignore[no-untyped-def]
+    """Measure the candidates of a query exactly, the likeliest first, keep the closest, and forget the rest."""
+    squares, indices = state.squares[row], state.indices[row]
+    k = squares.size
+    for number in np.argsort(state.lows[row, : state.counts[row]]):
+        if state.lows[row, number] > state.limits[row]:
+            break
+        j = state.places[row, number]
+        square = squared_distance(queries[row], among[j])
+        place = k
+        while place > 0 and (
+            squares[place - 1] > square or (squares[place - 1] == square and indices[place - 1] > j)
+        ):
+            place -= 1
+        if place == k:
+            continue
+        for other in range(k - 1, place, -1):
+            squares[other], indices[other] = squares[other - 1], indices[other - 1]
+        squares[place], indices[place] = square, j
+        state.limits[row] = min(state.limits[row], np.float32(squares[k - 1] * 0.5000001))
+    state.counts[row] = 0

@@ -12,14 +12,17 @@ What the bound leaves open is decided by the exact distance, so results do not d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
 import torch
 from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
 from synth.evaluation.images.layout import Floats32
@@ -27,10 +30,10 @@ from synth.evaluation.images.layout import Floats32
 UNIT = 2.0**-24  # rounding of float32
 UNIT_16 = 2.0**-8  # of bfloat16
 SLACK = 16 * UNIT  # rounding of the centred vectors, of their squared lengths and of comparisons
-ROWS, COLUMNS, BLOCK = 2048, 4096, 4096  # of products, and of vectors, that are worked on together
+ROWS, COLUMNS = 1024, 2048  # of a block of products
+SQUARE = 1024  # rows and columns of a block of products of a side with itself
 CHUNK = 32  # products that are looked at together
 LEAST_ROWS = 8  # for a thread of their own
-LEAST_DIMENSIONS_16 = 192  # shorter vectors are not worth rounding
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,21 @@ class Screen:
         return len(self.vectors)
 
 
+class Products(NamedTuple):
+    """Products of some vectors as bits: shifted to the left by ``shift``, they are those of float32."""
+
+    bits: NDArray[Any]  # (rows, columns) int16 or int32
+    shift: np.int32
+
+
 def find_middle(features: Floats32) -> Floats32:
     """Return the mean feature vector."""
     return np.asarray(features.mean(axis=0, dtype=np.float64), np.float32)
 
 
-def choose_precision(dimensions: int) -> torch.dtype:
-    """Return bfloat16 for long vectors where the processor multiplies it, else float32."""
-    fast = llvm.get_host_cpu_features().get("avx512bf16", False)
-    return torch.bfloat16 if fast and dimensions >= LEAST_DIMENSIONS_16 else torch.float32
+def choose_precision() -> torch.dtype:
+    """Return bfloat16 where the processor multiplies it, else float32."""
+    return torch.bfloat16 if llvm.get_host_cpu_features().get("avx512bf16", False) else torch.float32
 
 
 def make_screen(features: Floats32, middle: Floats32, precision: torch.dtype) -> Screen:
@@ -61,12 +70,15 @@ def make_screen(features: Floats32, middle: Floats32, precision: torch.dtype) ->
     n = len(features)
     vectors = torch.empty(features.shape, dtype=precision)
     squares, lost = np.empty(n), np.zeros(n)
-    for start in range(0, n, BLOCK):
-        part = slice(start, min(start + BLOCK, n))
-        centred = torch.from_numpy(features[part] - middle)
-        vectors[part] = centred
-        arrays = (centred.numpy(), vectors[part].float().numpy(), squares[part], lost[part])
-        run_rows(part.stop - start, lambda a, b, _: _measure_rows(*arrays, a, b))  # noqa: B023
+
+    def prepare(start: int, stop: int, _: int) -> None:
+        for begin in range(start, stop, ROWS):
+            part = slice(begin, min(begin + ROWS, stop))
+            centred = torch.from_numpy(features[part] - middle)
+            vectors[part] = centred
+            _measure_rows(centred.numpy(), vectors[part].float().numpy(), squares[part], lost[part])
+
+    run_rows(n, prepare)
     error = float(np.sqrt(lost / np.maximum(squares, 1e-300)).max(initial=0.0))
     return Screen(vectors, (squares / 2).astype(np.float32), error * (1 + SLACK))
 
@@ -82,42 +94,84 @@ def bound_error(first: Screen, second: Screen) -> float:
     return rounding + length * (2 * summing + UNIT_16 * (1 + 2 * summing)) + SLACK
 
 
-def product_blocks(first: Screen, second: Screen) -> Iterator[tuple[slice, slice, Floats32]]:
-    """Yield (rows, columns, products) of all vectors of the first with all of the second; products are overwritten."""
-    shape = min(ROWS, len(first)), min(COLUMNS, len(second))
-    exact = torch.empty(shape[0] * shape[1])
-    rounded = torch.empty_like(exact, dtype=first.vectors.dtype)
-    for start in range(0, len(first), ROWS):
-        rows = slice(start, min(start + ROWS, len(first)))
-        for begin in range(0, len(second), COLUMNS):
-            columns = slice(begin, min(begin + COLUMNS, len(second)))
-            size = (rows.stop - start, columns.stop - begin)
-            found = rounded[: size[0] * size[1]].view(size)
-            torch.mm(first.vectors[rows], second.vectors[columns].T, out=found)
-            if found.dtype != torch.float32:
-                found = exact[: found.numel()].view(size).copy_(found)
-            yield rows, columns, np.asarray(found.numpy())
+def run_blocks(first: Screen, second: Screen, work: Callable[[slice, slice, Products, int], None]) -> None:
+    """Call work(rows, columns, products, thread) for all vectors of the first with all of the second, in blocks.
+
+    Several threads do; products are overwritten by the next block of the same thread. Of a screen with itself only
+    blocks on the diagonal come, and then those above it.
+    """
+    itself = first is second
+    height, width = (SQUARE, SQUARE) if itself else (ROWS, COLUMNS)
+    rows = [slice(start, min(start + height, len(first))) for start in range(0, len(first), height)]
+    columns = [slice(start, min(start + width, len(second))) for start in range(0, len(second), width)]
+    pairs = [(row, column) for column in columns for row in rows if not itself or row.start <= column.start]
+    if itself:
+        pairs.sort(key=lambda pair: pair[1].start - pair[0].start)
+    threads = min(torch.get_num_threads(), len(pairs))
+    room = (threads, min(height, len(first)) * min(width, len(second)))
+    found = torch.empty(room, dtype=first.vectors.dtype)
+    kind, shift = (torch.int16, 16) if found.dtype == torch.bfloat16 else (torch.int32, 0)
+    free: SimpleQueue[int] = SimpleQueue()
+    for thread in range(threads):
+        free.put(thread)
+
+    def handle(pair: tuple[slice, slice]) -> None:
+        thread, (row, column) = free.get(), pair
+        size = row.stop - row.start, column.stop - column.start
+        part = found[thread, : size[0] * size[1]].view(size)
+        torch.mm(first.vectors[row], second.vectors[column].T, out=part)
+        work(row, column, Products(part.view(kind).numpy(), np.int32(shift)), thread)
+        free.put(thread)
+
+    run_threads(threads, handle, pairs)
 
 
 def run_rows(count: int, work: Callable[[int, int, int], None]) -> None:
-    """Call work(start, stop, part) for parts of ``count`` rows, one a thread that torch may use."""
-    threads = count_threads(count)
+    """Call work(start, stop, thread) for as many parts of ``count`` rows as there are threads."""
+    threads = max(1, min(torch.get_num_threads(), count // LEAST_ROWS))
     edges = np.linspace(0, count, threads + 1).astype(int).tolist()
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, edges[:-1], edges[1:], range(threads)))
+    run_threads(threads, lambda part: work(*part), list(zip(edges[:-1], edges[1:], range(threads), strict=True)))
 
 
-def count_threads(rows: int) -> int:
-    """Return how many threads work on that many rows."""
-    return max(1, min(torch.get_num_threads(), rows // LEAST_ROWS))
+def run_threads(threads: int, work: Callable[[Any], None], items: list[Any]) -> None:
+    """Call work(item) for all items, in threads in which torch does not start threads of its own."""
+    if threads == 1:
+        for item in items:
+            work(item)
+        return
+    allowed = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, items))
+    finally:
+        torch.set_num_threads(allowed)
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _measure_rows(centred, rounded, squares, lost, start, stop):  # type: ignore[no-untyped-def]
+def _measure_rows(centred, rounded, squares, lost):  # type: ignore[no-untyped-def]
     """Note the squared length of each row, and of what rounding took from it."""
-    for row in range(start, stop):
+    for row in range(centred.shape[0]):
         total, missing = 0.0, 0.0
         for place in range(centred.shape[1]):
             total += np.float64(centred[row, place]) ** 2
             missing += np.float64(centred[row, place] - rounded[row, place]) ** 2
         squares[row], lost[row] = total, missing
+
+
+@njit(inline="always")
+def read_product(values, shift, place):  # type: ignore[no-untyped-def]
+    """Return one product of a row."""
+    return np.int32(np.int32(values[place]) << shift).view(np.float32)
+
+
+@njit(inline="always", fastmath={"nnan", "nsz", "contract"})
+def find_largest(values, shift, edges, first, stop):  # type: ignore[no-untyped-def]
+    """Return the largest of products - edges among the next 32 places from ``first`` that come before ``stop``."""
+    top = np.float32(-np.inf)
+    if first + CHUNK <= stop:  # a loop of known length is vectorised
+        for place in range(first, first + CHUNK):
+            top = max(top, read_product(values, shift, place) - edges[place])
+    else:
+        for place in range(first, stop):
+            top = max(top, read_product(values, shift, place) - edges[place])
+    return top

@@ -32,12 +32,20 @@ from synth.evaluation.images.utility_intervals import draw_patient_weights, draw
 from synth.evaluation.images.utility_plan import join_reasons
 from synth.evaluation.images.utility_scores import CONTROLS
 from synth.evaluation.images.utility_settings import TrainingSettings, UtilitySettings
-from synth.evaluation.images.utility_training import Phase, Pool, augment_masked, choose_grid, predict, train_network
+from synth.evaluation.images.utility_training import (
+    Phase,
+    Pool,
+    augment_masked,
+    choose_batch,
+    choose_grid,
+    predict,
+    train_network,
+)
 from synth.evaluation.metric import Score
 from synth.evaluation.ranks import Floats, Ints
 from synth.seeds import stream
 
-SETTINGS = UtilitySettings(TrainingSettings(steps=300, batch=16))
+SETTINGS = UtilitySettings(TrainingSettings(steps=300, batch=16, batch_3d=4))
 Labels = NDArray[np.integer[Any]]
 
 
@@ -118,7 +126,9 @@ def measure_segmentation(
     untested = _explain_labels(test, real_test, labels, settings.least_holdout, "test")
     few = _explain_labels(train, real_train, labels, settings.least_patients, "training")
     untaught = _explain_labels(other, synthetic, labels, settings.least_patients, "synthetic")
-    phases = plan_arms(settings.arms, train, None if len(untaught) == len(labels) else other, settings.training.batch)
+    phases = plan_arms(
+        settings.arms, train, None if len(untaught) == len(labels) else other, choose_batch(grid, settings.training)
+    )
     found = train_arms(phases, test.pixels, seed, settings, tell, _Teacher(len(labels) + 1))
     reasons = {
         arm: join_reasons(few, untested, {} if arm in found and arm in ("real", "duplicated") else untaught)
@@ -154,8 +164,8 @@ def _explain_labels(pool: Pool, side: MaskedImages, labels: Mapping[int, str], l
     for place, name in enumerate(labels.values(), 1):
         number = len(np.unique(side.patient[(pool.answers == place).flatten(1).any(dim=1).numpy()]))
         if number < least:
-            patients = f"only {number} {what} patients have" if number else f"no {what} mask has"
-            found[name] = f"{patients} label {name} on the grid of the networks; {least} patients are needed"
+            few = f"too few {what} patients with" if number else f"no {what} mask with"
+            found[name] = f"{few} label {name} on the grid of the networks: {number}, and {least} are needed"
     return found
 
 

@@ -143,8 +143,11 @@ def train_arms(
             )
             for name, number in jobs
         }
-        for done, finished in enumerate(as_completed(running), 1):
-            name, number = running[finished]
-            found[name][number] = finished.result()
-            tell("utility networks", done, len(jobs))
+        try:
+            for done, finished in enumerate(as_completed(running), 1):
+                name, number = running[finished]
+                found[name][number] = finished.result()
+                tell("utility networks", done, len(jobs))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)  # if one fails or the user stops, no other is begun
     return {name: np.stack(rows) for name, rows in found.items()}

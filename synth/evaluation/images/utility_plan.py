@@ -16,7 +16,7 @@ from synth.evaluation.images.tasks import Task, count_patients
 from synth.evaluation.images.utility_arms import plan_arms
 from synth.evaluation.images.utility_scores import CurvePoint
 from synth.evaluation.images.utility_settings import UtilitySettings
-from synth.evaluation.images.utility_training import Phase, Pool, choose_grid, choose_images, load_pixels
+from synth.evaluation.images.utility_training import Phase, Pool, choose_batch, choose_grid, choose_images, load_pixels
 from synth.evaluation.ranks import Ints
 from synth.seeds import stream
 
@@ -86,8 +86,8 @@ def explain_few(task: Task, images: ImageSet, least: int, side: str) -> str:
     if not no:
         return f"all {side} images have {task.name}; others are needed too"
     if min(no, yes) < least:
-        have = "have" if yes < no else "do not have"
-        return f"only {min(no, yes)} {side} patients {have} {task.name}; {least} are needed"
+        which = "with" if yes < no else "without"
+        return f"too few {side} patients {which} {task.name}: {min(no, yes)}, and {least} are needed"
     return ""
 
 
@@ -96,11 +96,12 @@ def plan_study(
 ) -> Study:
     """Return what is trained on, and why some tasks have no score in some arms."""
     grid = choose_grid(real.train.shape, settings.training)
+    batch = choose_batch(grid, settings.training)
     untested = {t.name: explain_few(t, real.holdout, settings.least_holdout, "holdout") for t in tasks}
     untaught = {t.name: explain_few(t, synthetic, settings.least_patients, "synthetic") for t in tasks}
     taught = load_taught(real.train, tasks, grid, seed)
     other = None if all(untaught.values()) else load_taught(synthetic, tasks, grid, seed).pool
-    phases = plan_arms(settings.arms, taught.pool, other, settings.training.batch)
+    phases = plan_arms(settings.arms, taught.pool, other, batch)
     alone = {} if other else {name: f"there is nothing to mix: {why}" for name, why in untaught.items()}
     own = {"real": {}, "duplicated": alone}
     reasons = {arm: join_reasons(untested, own.get(arm, untaught)) for arm in settings.arms}
@@ -109,7 +110,7 @@ def plan_study(
         for number, patients in choose_subsets(taught, settings.real_patients, seed).items():
             part = taught.among(patients)
             few = _explain_subset(part, tasks, number, settings.least_subset)
-            for arm, found in plan_arms(("real", "mixed"), part.pool, other, settings.training.batch).items():
+            for arm, found in plan_arms(("real", "mixed"), part.pool, other, batch).items():
                 phases[f"{arm}@{number}"] = found
                 reasons[f"{arm}@{number}"] = join_reasons(untested, few, untaught)
             points.append(_describe_point(str(number), f"@{number}", part, tasks))
@@ -154,7 +155,8 @@ def join_reasons(*reasons: Reasons) -> Reasons:
 def _explain_subset(part: Taught, tasks: Sequence[Task], number: int, least: int) -> Reasons:
     rarer = np.minimum(part.count(0), part.count(1))
     return {
-        task.name: f"of {number} training patients only {few} give the rarer answer to {task.name}; {least} are needed"
+        task.name: f"too few of {number} training patients give the rarer answer to {task.name}: {few}, "
+        f"and {least} are needed"
         for task, few in zip(tasks, rarer, strict=True)
         if few < least
     }

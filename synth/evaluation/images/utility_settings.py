@@ -12,16 +12,19 @@ LEAST_HOLDOUT = 5  # patients of each answer, or of each subgroup and answer
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """How one network is trained. ``size`` and ``size_3d`` are the pixels along the longest side.
+    """How one network is trained. ``size`` is the pixels along the longest side, ``batch`` the images of a step.
 
+    ``size_3d`` and ``batch_3d`` are those of volumes. ``bfloat16`` saves a third of the time of segmentation on
+    processors that have it, and next to nothing in classification.
     Images are moved by up to ``shift`` of their width, turned by up to ``degrees``, and get a gamma of up to
     exp(``gamma``) or its inverse. ``flip`` mirrors half of them: off, as the side of a body carries meaning.
     """
 
-    steps: int = 300
+    steps: int = 600
     batch: int = 64
     size: int = 64
     size_3d: int = 32
+    batch_3d: int = 16
     widths: tuple[int, ...] = (8, 16, 32, 64)
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -68,5 +71,9 @@ class UtilitySettings:
 
 PRESETS = {
     "full": UtilitySettings(),
-    "quick": UtilitySettings(TrainingSettings(steps=200, size=32), real_patients=()),
+    "quick": UtilitySettings(
+        TrainingSettings(steps=150, size=32),
+        arms=("real", "synthetic", "mixed", "duplicated"),
+        real_patients=(),
+    ),
 }

@@ -52,6 +52,11 @@ def choose_grid(shape: tuple[int, ...], settings: TrainingSettings) -> tuple[int
     return tuple(max(1, round(size * scale)) for size in shape)
 
 
+def choose_batch(grid: tuple[int, ...], settings: TrainingSettings) -> int:
+    """Return how many images of ``grid`` are in a batch."""
+    return settings.batch if len(grid) == 2 else settings.batch_3d
+
+
 def load_pixels(images: ImageSet, grid: tuple[int, ...], kept: Bools) -> Tensor:
     """Return (n, 1, *grid) uint8 pixels of the ``kept`` images, averaged down to ``grid``; streamed in blocks."""
     found = torch.empty((int(kept.sum()), 1, *grid), dtype=torch.uint8)
@@ -155,21 +160,26 @@ def train_network(
     generator: torch.Generator,
     augment: Augment = augment_images,
 ) -> Iterator[int]:
-    """Train in place; yields the steps done. The rate rises over the first steps and falls to 0 as a cosine."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=settings.weight_decay)
-    done = 0
+    """Train in place; yields the steps done.
+
+    In each phase the rate rises over the first tenth of its steps and falls to 0 as a cosine.
+    """
+    done, share = 0, 0.0
     for phase in phases:
-        for pixels, answers in draw_batches(phase, round(phase.share * settings.steps), generator):
+        share += phase.share
+        steps = round(share * settings.steps) - done
+        optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=settings.weight_decay)
+        for step, (pixels, answers) in enumerate(draw_batches(phase, steps, generator)):
             for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * _rate(done / settings.steps)
+                group["lr"] = settings.learning_rate * _rate(step / steps)
             images, wanted = augment(pixels.to(settings.device), answers.to(settings.device), settings, generator)
             with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
                 answered = model(images)
             optimiser.zero_grad(set_to_none=True)
             loss(answered.float(), wanted).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            done += 1
-            yield done
+            yield done + step + 1
+        done += steps
 
 
 def _rate(share: float) -> float:

@@ -86,14 +86,14 @@ def test_a_label_that_is_absent_is_missing_and_all_else_is_measured(train: Maske
     assert len(scores) == 10
     missing = {name for name, score in scores.items() if score.value is None}
     assert missing == {f"segmentation_{arm}.7" for arm in ("synthetic", "mixed", "pretrained")}
-    assert "no synthetic mask has label 7" in scores["segmentation_mixed.7"].reason
+    assert "no synthetic mask with label 7" in scores["segmentation_mixed.7"].reason
     assert scores["segmentation_mixed.3"].control == scores["segmentation_duplicated.3"].value
 
 
 def test_too_few_patients_and_empty_masks_say_so(train: MaskedImages, test: MaskedImages) -> None:
     few = MaskedImages("few", test.images[:4], test.masks[:4], test.patient[:4])
     scores = measure_segmentation(train, train, few, seed=1, settings=replace(QUICK, seeds=1))
-    assert all("only 4 test patients have label" in score.reason for score in scores)
+    assert all("too few test patients with label" in score.reason for score in scores)
     blank = replace(train, masks=np.zeros_like(train.masks))
     scores = measure_segmentation(train, blank, test, seed=1, settings=QUICK)
     assert all(score.value is None and score.reason == "no real training mask has a label" for score in scores)

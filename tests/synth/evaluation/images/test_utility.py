@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -183,8 +184,8 @@ TAUGHT_BY_IMAGES = ("synthetic", "mixed", "pretrained", "ratio", "gain")
         ([None] * 40, "'bar' is missing in all synthetic images"),
         (["flat"] * 40, "no synthetic image has bar=up"),
         (["up"] * 40, "all synthetic images have bar=up"),
-        (["up"] * 4 + ["flat"] * 36, "only 4 synthetic patients have bar=up; 10 are needed"),
-        (["up"] * 33 + ["flat"] * 7, "only 7 synthetic patients do not have bar=up; 10 are needed"),
+        (["up"] * 4 + ["flat"] * 36, "too few synthetic patients with bar=up: 4, and 10 are needed"),
+        (["up"] * 33 + ["flat"] * 7, "too few synthetic patients without bar=up: 7, and 10 are needed"),
     ],
 )
 def test_what_synthetic_images_cannot_teach_is_missing(
@@ -215,7 +216,7 @@ def test_a_holdout_with_too_few_patients_says_so(reference: RealImages) -> None:
     for score in found.scores:
         if score.name.endswith(UP):
             assert score.value is None
-            assert score.reason == "only 4 holdout patients have bar=up; 5 are needed"
+            assert score.reason == "too few holdout patients with bar=up: 4, and 5 are needed"
 
 
 @pytest.mark.parametrize(
@@ -304,6 +305,7 @@ def test_gap_of_an_arm_that_was_not_trained_says_why() -> None:
 # ------------------------------------------------------------------------------------------------- resampled AUCs
 
 
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000))
 def test_weighted_auc_agrees_with_scikit_learn(seed: int) -> None:
     rng = stream(seed, -1, -1, "test/auc")
@@ -359,6 +361,7 @@ def test_answers_weigh_alike_and_rare_ones_up_to_a_limit() -> None:
     torch.testing.assert_close(weights[:, 0], torch.tensor([0.5 / 0.95, 0.5 / 0.05]))
 
 
+@hypothesis.settings(deadline=None, max_examples=40)
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(2, 256))
 def test_real_images_are_never_outnumbered(real: int, synthetic: int, batch: int) -> None:
     first, second = split_batch(real, synthetic, batch)
