@@ -120,7 +120,7 @@ def _show_picture(image: Floats32 | None, alt: str, label: str, kind: str = "") 
 
 def _make_img(picture: Floats32, alt: str) -> Markup:
     return tag("img", src=encode_picture(picture), alt=alt, width=picture.shape[1], height=picture.shape[0],
-               loading="lazy", class_="small" if max(picture.shape) < 64 else None)  # fmt: skip
+               class_="small" if max(picture.shape) < 64 else None)  # fmt: skip
 
 
 def _show_row(facts: Facts, title: str, ids: Iterable[str]) -> Markup:
