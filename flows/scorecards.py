@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from os.path import relpath
 from pathlib import Path
 from typing import Any, cast
 
@@ -179,7 +178,7 @@ def judge_images(settings: Settings, request: EvaluationRequest, tell: Tell) -> 
         gates = apply_policy(request.policy, report)
         row = _make_row(settings, request, source, reference, report, gates)
         document = settings.home.root / row.document
-        about = _describe(catalog, request, source, reference, document)
+        about = _describe(catalog, request, source, reference)
         with explain_refusals(document):
             files = write_document(document, report, gates, sides.images, sides.real, about)
             _copy_document(files, request.output)
@@ -282,9 +281,7 @@ def _make_row(
     )
 
 
-def _describe(
-    catalog: Catalog, request: EvaluationRequest, source: Source, reference: Reference, document: Path
-) -> dict[str, Any]:
+def _describe(catalog: Catalog, request: EvaluationRequest, source: Source, reference: Reference) -> dict[str, Any]:
     """Return the facts for the document that only the platform knows."""
     facts: dict[str, Any] = {
         "synthetic": not isinstance(source, SplitSource),
@@ -306,11 +303,11 @@ def _describe(
     if isinstance(source, FileSource):
         facts["method"] = "made by another tool; read from " + source.plan.adapter + " files"
     if isinstance(source, CohortSource):
-        facts |= _describe_cohort(catalog, source, document)
+        facts |= _describe_cohort(catalog, source)
     return facts
 
 
-def _describe_cohort(catalog: Catalog, source: CohortSource, document: Path) -> dict[str, Any]:
+def _describe_cohort(catalog: Catalog, source: CohortSource) -> dict[str, Any]:
     row = catalog.sql("SELECT * FROM cohorts WHERE cohort_id = ?", [source.cohort_id]).dicts()[0]
     means = {column.name: column.description for column in PIXELS.columns}
     return {
@@ -321,12 +318,13 @@ def _describe_cohort(catalog: Catalog, source: CohortSource, document: Path) -> 
         "population": f"{row['population']} {row['population_version']}",
         "created_at": row["created_at"].date().isoformat(),
         "files": [
-            {"name": Path(relpath(catalog.home.root / shard.path, document)).as_posix(), "sha256": shard.sha256,
-             "bytes": shard.bytes}
+            {"name": Path(shard.path).name, "sha256": shard.sha256, "bytes": shard.bytes}
             for shard in catalog.shards(source.cohort_id)
         ],
         "columns": [
-            {"name": part.name, "type": str(part.type), "description": means[part.name]} for part in SHARD_SCHEMA
+            {"name": part.name, "type": str(part.type), "description": means[part.name],
+             "media_type": "image/png" if part.name == "preview" else ""}
+            for part in SHARD_SCHEMA if "struct" not in str(part.type)  # Croissant cannot say what those hold
         ],
     }  # fmt: skip
 

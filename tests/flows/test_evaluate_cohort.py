@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 
+import mlcroissant
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -135,6 +136,18 @@ def test_the_evaluation_is_a_run_of_its_own_with_the_snapshot_as_digest(evaluate
         evaluated["cohort_id"]: f"snap-{evaluated['decision']['snapshot_id']}",
         "heads": evaluated["reference_fingerprint"][:32],
     }
+
+
+def test_the_metadata_reads_the_shards_that_are_published_beside_it(evaluated, judged_home, tmp_path):
+    shutil.copy(next(file for file in evaluated["files"] if file.endswith("croissant.json")), tmp_path)
+    with open_catalog(judged_home) as catalog:
+        for shard in catalog.shards(evaluated["cohort_id"]):
+            shutil.copy(judged_home / shard.path, tmp_path)
+    dataset = mlcroissant.Dataset(tmp_path / "croissant.json")
+    [records] = dataset.metadata.record_sets
+    found = [record["images/image_id"].decode() for record in dataset.records(records.id)]
+    assert len(set(found)) == 18
+    assert all(name.startswith(evaluated["cohort_id"]) for name in found)
 
 
 # ----------------------------------------------------------------------------------------------------- part of a build

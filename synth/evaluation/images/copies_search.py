@@ -29,7 +29,9 @@ from synth.evaluation.images.copies_views import (
     Look,
     Viewer,
     apply_matrices,
+    correlate,
     make_window,
+    read_nearest,
     scale_grid,
     smoothing_matrix,
 )
@@ -120,8 +122,24 @@ class CopySearch:
                 steps = STEPS if found or alike.any() else FIRST_STEPS
                 similarity, maps = register(view, viewer.window * valid, other, place, maps, steps)
                 alike = np.maximum(alike, similarity)
+            if not found:
+                alike = np.maximum(alike, self._compare_nearest(view, valid, training, place, maps))
             found.append(_judge(alike, chosen, self.patient[chosen], look))
         return reduce(_choose_higher, found)
+
+    def _compare_nearest(
+        self, view: Floats32, valid: Floats32, training: Floats32, place: Ints, maps: Maps
+    ) -> Floats32:
+        """Return the correlation with training images that are mapped by taking the nearest pixel.
+
+        Turned in that way, as some tools do, a small image gets jagged edges that no interpolation explains.
+        """
+        viewer, look, shape = self._viewer, self._viewer.looks[0], self.train.shape
+        moved = read_nearest(training, place, maps, max(shape) / max(viewer.grid))
+        repeated = np.repeat(valid, place.shape[1], axis=0)
+        other = viewer.view(moved.reshape(-1, *shape), look.training[0], look.local, repeated)
+        weights = (viewer.window * valid).reshape(len(view), 1, -1)
+        return correlate(weights, view.reshape(len(view), 1, -1), other.reshape(*place.shape, -1))
 
     def _choose_finalists(self, view: Floats32, valid: Floats32, chosen: Ints, maps: Maps) -> tuple[Ints, Maps]:
         """Return the likeliest few of the shortlist by coarse registration, with their maps on the working grid."""

@@ -104,7 +104,7 @@ class Shortlist:
         self.bank = make_bank(grid)
         small = self._shrink_views(views) * self._window
         small /= _measure_length(small)
-        middle = small.mean(axis=0)
+        middle = np.asarray(small.mean(axis=0), np.float32)
         variance, components = np.linalg.eigh(np.cov((small - middle).T))
         kept = slice(-min(LENGTH[len(grid)], len(views) - 1), None)
         spread = np.sqrt(variance[kept] + RIDGE * variance[kept].mean() + 1e-9)
@@ -115,8 +115,8 @@ class Shortlist:
     def describe(self, views: Floats32) -> Floats32:
         """Return the (n, length) descriptors of some training images."""
         small = self._shrink_views(views) * self._window
-        described: Floats32 = small / _measure_length(small) @ self._reduce - self._middle
-        return described / _measure_length(described)
+        described = np.asarray(small / _measure_length(small) @ self._reduce - self._middle, np.float32)
+        return np.asarray(described / _measure_length(described), np.float32)
 
     def choose(self, views: Floats32, descriptors: Floats32, count: int) -> tuple[NDArray[np.int64], Maps]:
         """Return the ``count`` likeliest training images of each view, in no order, and their best maps of the bank.

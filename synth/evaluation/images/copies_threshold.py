@@ -37,7 +37,7 @@ ENOUGH = 10  # expected alarms with which nothing needs to be extrapolated
 PLANTED = 25  # training images of which copies are planted to see where copies lie
 SURE_COPY, MOST_DUPLICATES = 0.05, 0.02  # quantile of planted copies; share of unseen images
 LOW_COPY = 0.02  # quantile of planted copies up to which the threshold may rise
-MARGIN = 0.2  # of the way from the rate's score to that quantile
+MARGIN = 0.1  # of the way from the rate's score to that quantile
 SAME_PIXELS = 0.5 / 255  # mean difference of two images that are the same one
 HIGHEST = 0.99
 
@@ -99,7 +99,7 @@ def calibrate_threshold(
 def fit_threshold(scores: Floats, patient: Ints, planted: Floats, false_alarms: float) -> tuple[float, str]:
     """Return the threshold for scores of unseen images, and how it was found.
 
-    It lies a fifth of the way from the rate's score to where 98 % of ``planted`` copies are found, if that is higher.
+    It lies a tenth of the way from the rate's score to where 98 % of ``planted`` copies are found, if that is higher.
     """
     low, how = _predict_quantile(scores, patient, false_alarms)
     high = float(np.quantile(planted, LOW_COPY)) if len(planted) else low
@@ -132,7 +132,7 @@ def find_duplicates(search: CopySearch, unseen: ImageSet, matches: CopyMatches, 
     sure = max(float(np.quantile(planted, SURE_COPY)), 0.5) if len(planted) else 1.0
     likely = matches.score >= sure
     for place in np.flatnonzero(matches.score > 0.5):
-        first, second = unseen.images([place]), search.train.images(matches.index[[place]])
+        first, second = unseen.images([int(place)]), search.train.images(matches.index[place : place + 1])
         same[place] = float(np.abs(first - second).mean()) <= SAME_PIXELS
     if likely.sum() <= max(1, MOST_DUPLICATES * len(unseen)):
         same |= likely

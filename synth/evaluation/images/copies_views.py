@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.evaluation.images.layout import Floats32
 
@@ -87,6 +88,29 @@ def apply_matrices(images: Floats32, matrices: Sequence[Floats32]) -> Floats32:
     for axis, matrix in enumerate(matrices, start=1):
         images = np.moveaxis(np.matmul(np.moveaxis(images, axis, -1), matrix.T), -1, axis)
     return np.ascontiguousarray(images)
+
+
+def read_nearest(images: Floats32, place: NDArray[np.int64], maps: NDArray[np.float64], scale: float) -> Floats32:
+    """Return (n, k, *shape): image ``place`` (n, k) read at A x + b at the nearest pixel, the border's beyond it.
+
+    ``maps`` (n, k, axes, axes + 1) are in pixels from the centre of another grid, ``scale`` pixels of the images long.
+    """
+    shape = images.shape[1:]
+    middle = (np.asarray(shape) - 1) / 2
+    x = np.indices(shape).reshape(len(shape), -1) - middle[:, None]
+    read = maps[..., :-1] @ x + maps[..., -1:] * scale + middle[:, None]
+    nearest = np.clip(np.rint(read).astype(int), 0, np.asarray(shape)[:, None] - 1)
+    found = images[(place[..., None], *np.moveaxis(nearest, -2, 0))]
+    return np.asarray(found.reshape(*place.shape, *shape))
+
+
+def correlate(weights: Floats32, first: Floats32, second: Floats32) -> Floats32:
+    """Return the weighted correlation along the last axis; 0 where nothing varies or has weight."""
+    total = np.maximum(weights.sum(axis=-1), 1e-6)
+    one = first - ((weights * first).sum(axis=-1) / total)[..., None]
+    other = second - ((weights * second).sum(axis=-1) / total)[..., None]
+    energy = (weights * one**2).sum(axis=-1) * (weights * other**2).sum(axis=-1)
+    return np.asarray((weights * one * other).sum(axis=-1) / np.sqrt(np.maximum(energy, 1e-9)), np.float32)
 
 
 class Viewer:

@@ -59,8 +59,13 @@ def measure_diversity(synthetic: Side, real: Side, *, features: str, seed: int, 
         return [*found, Score.missing("vendi_score", reason, **more)]
     interval, own = measure_vendi(synthetic, seed)
     known, other = measure_vendi(real, seed)
-    detail = {**own, "real": known.value, "real_extrapolated": other["extrapolated"], "n_real": len(real)}
-    return [*found, Score.of("vendi_score", interval, detail=detail, **more)]
+    about = {
+        **own,
+        "real": known.value,
+        "real_extrapolated": other["extrapolated"],
+        "n_real": len(real),
+    }
+    return [*found, Score.of("vendi_score", interval, detail=about, **more)]
 
 
 def measure_ms_ssim(images: ImageSet, *, seed: int, pairs: int = SSIM_PAIRS, subgroup: str = "") -> Score:

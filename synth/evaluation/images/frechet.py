@@ -100,11 +100,11 @@ def measure_frechet(synthetic: Side, real: Side, seed: int) -> tuple[Interval, d
     """Return the Frechet distance at endless samples with its interval, and its details.
 
     The distance of n images is too large by about c / n, so it is extrapolated from all images and from random halves
-    of the patients to 1 / n = 0 (Chong and Forsyth, CVPR 2020, who fit a line through several n): 2 FD(n) - FD(n / 2).
-    ``biased`` in the details is the usual FD(n). Extrapolation fails where covariances are all but singular, so features
-    are projected to their leading principal directions, as many as half the patients of the smaller side, if they are
-    longer; ``dimensions`` and ``variance`` (the share that is kept) say so. Both ends and the value are cut off at 0,
-    below which no distance is; ``unfloored`` is not. The interval is that of halves: see resampling.
+    of the patients to 1 / n = 0: 2 FD(n) - FD(n / 2) (Chong and Forsyth, CVPR 2020, fit a line through several n).
+    ``biased`` in the details is the usual FD(n). Extrapolation fails where covariances are all but singular, so
+    features are projected to their first principal directions, as many as half the patients of the smaller side, if
+    they are longer; ``dimensions`` and ``variance`` (the share that is kept) say so. Both ends and the value are cut
+    off at 0, below which no distance is; ``unfloored`` is not. The interval is that of halves: see resampling.
     """
     width = synthetic.features.shape[1]
     number = min(width, max(1, min(synthetic.patients, real.patients) // PATIENTS_PER_DIMENSION))

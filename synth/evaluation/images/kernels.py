@@ -1,4 +1,4 @@
-"""Unbiased kernel distances (KID, MMD): every pair of images once, in blocks, for all halves and permutations at once."""
+"""Unbiased kernel distances (KID, MMD): every pair of images once, in blocks, for all halves and permutations."""
 
 from __future__ import annotations
 
@@ -113,10 +113,8 @@ def measure_kernels(synthetic: Side, real: Side, seed: int) -> dict[str, tuple[I
     same = [_sum_patients(v, p, scale) for v, p in zip(vectors, patient, strict=True)]
     diagonals = [_evaluate_pairs(v, v, scale) for v in vectors]
     sizes = [np.bincount(p).astype(np.float64) for p in patient]
-    counts = Table(
-        *(_count_pairs(c, c).without(s**2, g) for c, s, g in zip(columns, sizes, groups, strict=True)),
-        _count_pairs(columns[0], columns[1]),
-    )
+    own_pairs = [_count_pairs(c, c).without(s**2, g) for c, s, g in zip(columns, sizes, groups, strict=True)]
+    counts = Table(own_pairs[0], own_pairs[1], _count_pairs(columns[0], columns[1]))
     found = {}
     for place, name in enumerate(KERNELS):
         own = [w[place].without(s[place], g) for w, s, g in zip(whole, same, groups, strict=True)]
@@ -198,9 +196,7 @@ def _evaluate_kernels(first: Vectors, second: Vectors, scale: Scale) -> tuple[Te
     return polynomial, gaussian
 
 
-def _sum_pairs(
-    first: Vectors, second: Vectors, left: Floats32, right: Floats32, scale: Scale
-) -> tuple[Sums, Sums]:
+def _sum_pairs(first: Vectors, second: Vectors, left: Floats32, right: Floats32, scale: Scale) -> tuple[Sums, Sums]:
     """Return the sums of both kernels over all pairs; of a set with itself, only half of them are evaluated."""
     itself = first is second
     weights = [torch.from_numpy(np.hstack([np.ones((len(c), 1), np.float32), c])) for c in (left, right)]
@@ -237,13 +233,16 @@ def _count_pairs(left: Floats32, right: Floats32) -> Sums:
 
 def _sum_patients(vectors: Vectors, patient: Ints, scale: Scale) -> tuple[Floats, Floats]:
     """Return, of each kernel, the sum over all pairs of images of each patient, an image with itself included."""
-    polynomial, gaussian = (np.bincount(patient, values) for values in _evaluate_pairs(vectors, vectors, scale))
+    polynomial, gaussian = (
+        np.bincount(patient, values).astype(np.float64) for values in _evaluate_pairs(vectors, vectors, scale)
+    )
     order = np.argsort(patient, kind="stable")
     for step in range(1, int(np.bincount(patient).max())):
         first = np.flatnonzero(patient[order[:-step]] == patient[order[step:]])
         for start in range(0, len(first), BLOCK):
             places = order[first[start : start + BLOCK]], order[first[start : start + BLOCK] + step]
-            pairs = _evaluate_pairs(*(_cut(vectors, torch.from_numpy(place)) for place in places), scale)
+            left, right = (_cut(vectors, torch.from_numpy(place)) for place in places)
+            pairs = _evaluate_pairs(left, right, scale)
             for found, values in zip((polynomial, gaussian), pairs, strict=True):
                 np.add.at(found, patient[places[0]], 2 * values)
     return polynomial, gaussian

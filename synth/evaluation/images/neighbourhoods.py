@@ -1,7 +1,7 @@
 """Precision, recall, density and coverage: which images lie in whose neighbourhood, counted without storing pairs.
 
-The ball of an image reaches to its k-th nearest neighbour on its own side. All pairs of a real and a synthetic image are
-looked at once, for the scores and for all halves of the patients together: halves are bits of 64-bit words.
+The ball of an image reaches to its k-th nearest neighbour on its own side. All pairs of a real and a synthetic image
+are looked at once, for the scores and for all halves of the patients together: halves are bits of 64-bit words.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Balls(NamedTuple):
 
     def cut(self, part: slice) -> Balls:
         """Return some images."""
-        return Balls(*(item[part] for item in self))
+        return Balls._make(item[part] for item in self)
 
 
 class Tally(NamedTuple):
@@ -102,7 +102,7 @@ def compare_neighbourhoods(
     k: int = K,
     precision: torch.dtype | None = None,
 ) -> tuple[Prdc, Prdc]:
-    """Return the scores of all images, and of the 64 halves that ``words`` (synthetic, real) packs (see pack_halves)."""
+    """Return the scores of all images, and of the 64 halves that ``words`` (synthetic, real) packs: see pack_halves."""
     if min(len(synthetic), len(real)) <= k:
         raise NotComparableError(f"{len(synthetic)} synthetic and {len(real)} real images; more than {k} are needed.")
     synthetic, real = (np.ascontiguousarray(side, np.float32) for side in (synthetic, real))
@@ -151,12 +151,14 @@ def _count_pairs(real: Screen, synthetic: Screen, real_balls: Balls, synthetic_b
 
     def count(rows: slice, columns: slice, products: Products, thread: int) -> None:
         whole = tallies[thread]
-        part = Tally(*(item[columns] for item in whole[:2]), *(item[rows] for item in whole[2:6]), whole.pairs)
+        part = Tally._make([*(item[columns] for item in whole[:2]), *(item[rows] for item in whole[2:6]), whole.pairs])
         _count_block(*products, error, real_balls.cut(rows), synthetic_balls.cut(columns), part)
 
     run_blocks(real, synthetic, count)
-    return Tally(*(np.add.reduce(parts) if parts[0].dtype == np.int64 else np.bitwise_or.reduce(parts)
-                   for parts in zip(*tallies, strict=True)))  # fmt: skip
+    return Tally._make(
+        np.add.reduce(parts) if parts[0].dtype == np.int64 else np.bitwise_or.reduce(parts)
+        for parts in zip(*tallies, strict=True)
+    )
 
 
 def start_tally(real: int, synthetic: int, halves: bool) -> Tally:
@@ -211,7 +213,7 @@ def _count_block(bits, shift, error, real, synthetic, tally):  # type: ignore[no
 
 @njit(inline="always")
 def _tally_pair(real, synthetic, tally, row, j, low, high):  # type: ignore[no-untyped-def]
-    """Tally one pair whose halved squared distance lies between ``low`` and ``high``; measure it only if that decides."""
+    """Tally one pair whose halved squared distance is within ``low`` and ``high``; measure it only if that decides."""
     distance = np.float32(-1)
     half = (low + high) * np.float32(0.5)
     inside = high < _shrink(real.radius[row])

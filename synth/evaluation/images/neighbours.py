@@ -37,12 +37,13 @@ def nearest_neighbours(
     precision: torch.dtype | None = None,
     screens: tuple[Screen, Screen] | None = None,
 ) -> tuple[Ints, Floats32]:
-    """Return (n, k) indices and Euclidean distances of the ``k`` vectors ``among`` closest to each query, closest first.
+    """Return (n, k) indices and Euclidean distances of the ``k`` vectors closest to each query, the closest first.
 
-    ``queries`` is (n, d) and ``among`` (m, d). ``exclude_same_patient`` has the patient of each query and of each vector
-    among: equal ones are no neighbours (to leave out only the vector itself, number the rows). Distances are exact:
-    differences squared and summed in float64, rounded to float32; of equal ones the lower index comes first. Where there
-    are fewer than ``k``, indices are -1 and distances infinite. ``screens`` may be given if they are known. Memory is n k + m k and the vectors themselves.
+    ``queries`` is (n, d) and ``among`` (m, d). ``exclude_same_patient`` has the patient of each query and of each
+    vector among: equal ones are no neighbours (to leave out only the vector itself, number the rows). Distances are
+    exact: differences squared and summed in float64, rounded to float32; of equal ones the lower index comes first.
+    Where there are fewer than ``k``, indices are -1 and distances infinite. ``screens`` may be given if they are known.
+    Memory is n k + m k and the vectors themselves.
     Raises NotComparableError for vectors of two lengths.
     """
     if queries.ndim != 2 or among.ndim != 2 or queries.shape[1] != among.shape[1]:
@@ -61,10 +62,10 @@ def nearest_neighbours(
     def collect(rows: slice, columns: slice, products: Products, _: int) -> None:
         here = Block(*products, first.halves[rows], second.halves[columns], own[rows], others[columns], columns.start)
         with locks[rows.start]:
-            _collect_rows(here, queries[rows], among, State(*(item[rows] for item in state)), error)
+            _collect_rows(here, queries[rows], among, State._make(item[rows] for item in state), error)
         if first is second and rows != columns:
             with locks[columns.start]:
-                part = State(*(item[columns] for item in state))
+                part = State._make(item[columns] for item in state)
                 _collect_columns(here._replace(begin=rows.start), among[columns], among, part, error)
 
     run_blocks(first, second, collect)
@@ -213,9 +214,7 @@ def _settle(queries, among, state, row):  # type: ignore[no-untyped-def]
         j = state.places[row, number]
         square = squared_distance(queries[row], among[j])
         place = k
-        while place > 0 and (
-            squares[place - 1] > square or (squares[place - 1] == square and indices[place - 1] > j)
-        ):
+        while place > 0 and (squares[place - 1] > square or (squares[place - 1] == square and indices[place - 1] > j)):
             place -= 1
         if place == k:
             continue

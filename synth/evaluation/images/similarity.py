@@ -19,7 +19,7 @@ ALONE = np.ones(1, np.float32)
 
 
 def count_scales(shape: tuple[int, ...]) -> int:
-    """Return how many scales a grid allows: each halves it, and the coarsest must still hold the window of 11 pixels."""
+    """Return how many scales a grid allows: each halves it, and the coarsest must hold the window of 11 pixels."""
     return sum(min(shape) // 2**scale >= WINDOW for scale in range(len(WEIGHTS)))
 
 
@@ -27,13 +27,15 @@ def compare_structure(first: Floats32, second: Floats32) -> Floats:
     """Return (n,) MS-SSIM, from 0 to 1, of (n, y, x) or (n, x, y, z) images with intensities from 0 to 1.
 
     The product over scales of the mean contrast-structure term, and at the coarsest of the mean SSIM, to the powers
-    0.0448, 0.2856, 0.3001, 0.2363, 0.1333 (Wang et al., Asilomar 2003), means below 0 taken as 0. Grids below 176 pixels
-    get fewer scales, whose powers are scaled to the sum 1; raises PermanentError below 11 pixels. Borders are reflected,
-    and left out of the contrast-structure term, as torchmetrics does.
+    0.0448, 0.2856, 0.3001, 0.2363, 0.1333 (Wang et al., Asilomar 2003), means below 0 taken as 0. Grids below 176
+    pixels get fewer scales, whose powers are scaled to the sum 1; raises PermanentError below 11 pixels. Borders are
+    reflected, and left out of the contrast-structure term, as torchmetrics does.
     """
     scales = count_scales(first.shape[1:])
     if not scales:
-        raise PermanentError(f"images of {first.shape[1:]} are smaller than the window of {WINDOW} pixels; enlarge them.")
+        raise PermanentError(
+            f"images of {first.shape[1:]} are smaller than the window of {WINDOW} pixels; enlarge them."
+        )
     weights = np.array(WEIGHTS[:scales]) / sum(WEIGHTS[:scales])
     window = np.exp(-0.5 * (np.arange(-REACH, REACH + 1) / SPREAD) ** 2)
     window = (window / window.sum()).astype(np.float32)

@@ -27,7 +27,7 @@ def compute_vendi(features: Floats32) -> float:
 def measure_vendi(side: Side, seed: int) -> tuple[Interval, dict[str, float]]:
     """Return the Vendi score of one side with its interval, and its details.
 
-    Few images have a lower score than many: ``extrapolated`` in the details is that of endless samples (see resampling).
+    Few images have a lower score than many: ``extrapolated`` in the details is that of endless samples: see resampling.
     """
     unit = _normalise(side.features)
     few = len(unit) < unit.shape[1]
