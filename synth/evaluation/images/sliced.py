@@ -32,8 +32,8 @@ def measure_sliced(synthetic: Side, real: Side, seed: int) -> tuple[Interval, di
     The root of the mean over 256 random directions of the squared Wasserstein-2 distance of projections (Bonneel et
     al., J Math Imaging Vis 2015), each an integral over quantiles that is exact for unequal numbers. Features are
     divided by their standard deviations over real images (over both sides where real ones do not vary), so 0.1 is a
-    tenth of a standard deviation. Squared distances of n images are too large by about c / n: they are extrapolated by halves
-    (see resampling), and cut off at 0 before the root is taken; ``biased`` is the usual value.
+    tenth of a standard deviation. Squared distances of n images are too large by about c / n: they are extrapolated by
+    halves (see resampling), and cut off at 0 before the root is taken; ``biased`` is the usual value.
     """
     rng = stream(seed, -1, -1, "images/sliced")
     halves = [draw_halves(side.patient, rng) for side in (synthetic, real)]
