@@ -37,6 +37,11 @@ class Scale:
         """The middle in units."""
         return self.middle / self.unit
 
+    @property
+    def level(self) -> float:
+        """Cubic root of the polynomial kernel in the middle, in units; a constant, it cancels in an MMD."""
+        return float(self.tilt @ self.tilt) / len(self.middle) + 1 / self.unit**2
+
 
 class Vectors(NamedTuple):
     """Features on a scale (n, d), their squared lengths, and their inner products with the scale's tilt."""
@@ -180,16 +185,16 @@ def _scale_vectors(features: Floats32, scale: Scale) -> Vectors:
 
 
 def _evaluate_kernels(first: Vectors, second: Vectors, scale: Scale) -> tuple[Tensor, Tensor]:
-    """Return both kernels of all pairs. The polynomial one is (k - 1) / unit^6: constants cancel in an MMD.
+    """Return both kernels of all pairs. Of the polynomial one, what it is in the middle is taken away: see Scale.
 
-    With x.y / d = unit^2 u, (x.y / d + 1)^3 - 1 = unit^6 u (u (u + 3 / unit^2) + 3 / unit^4).
+    With x.y / d + 1 = unit^2 (a + e), its cube less (unit^2 a)^3 is unit^6 e (e (e + 3 a) + 3 a^2).
     """
     products = first.values @ second.values.T
     polynomial = products + first.tilts[:, None]
-    polynomial += second.tilts + float(scale.tilt @ scale.tilt)
+    polynomial += second.tilts
     polynomial /= first.values.shape[1]
-    outer = polynomial + 3 / scale.unit**2
-    outer.mul_(polynomial).add_(3 / scale.unit**4)
+    outer = polynomial + 3 * scale.level
+    outer.mul_(polynomial).add_(3 * scale.level**2)
     polynomial.mul_(outer)
     products.mul_(-2).add_(first.squares[:, None]).add_(second.squares).clamp_(min=0)
     gaussian = products.mul_(-0.5 * (scale.unit / scale.width) ** 2).exp_()
@@ -250,8 +255,8 @@ def _sum_patients(vectors: Vectors, patient: Ints, scale: Scale) -> tuple[Floats
 
 def _evaluate_pairs(first: Vectors, second: Vectors, scale: Scale) -> tuple[Floats, Floats]:
     """Return both kernels of the vectors of one row each, the polynomial one in its own unit."""
-    u = torch.einsum("nd,nd->n", first.values, second.values).double() + first.tilts + second.tilts
-    u = (u + float(scale.tilt @ scale.tilt)) / first.values.shape[1]
+    e = torch.einsum("nd,nd->n", first.values, second.values).double() + first.tilts + second.tilts
+    e /= first.values.shape[1]
     squares = (first.values - second.values).square().sum(dim=1).double()
     gaussian = torch.exp(squares * (-0.5 * (scale.unit / scale.width) ** 2))
-    return (scale.unit**6 * u * (u * (u + 3 / scale.unit**2) + 3 / scale.unit**4)).numpy(), gaussian.numpy()
+    return (scale.unit**6 * e * (e * (e + 3 * scale.level) + 3 * scale.level**2)).numpy(), gaussian.numpy()

@@ -29,6 +29,7 @@ from synth.evaluation.images.screening import (
     read_product,
     run_blocks,
     run_rows,
+    share_unit,
 )
 from synth.evaluation.ranks import Floats, Ints
 
@@ -105,7 +106,7 @@ def compare_neighbourhoods(
     """Return the scores of all images, and of the 64 halves that ``words`` (synthetic, real) packs: see pack_halves."""
     if min(len(synthetic), len(real)) <= k:
         raise NotComparableError(f"{len(synthetic)} synthetic and {len(real)} real images; more than {k} are needed.")
-    synthetic, real = (np.ascontiguousarray(side, np.float32) for side in (synthetic, real))
+    (synthetic, real), _ = share_unit(*(np.ascontiguousarray(side, np.float32) for side in (synthetic, real)))
     kind = precision or choose_precision()
     middle = find_middle(real)
     screens = [make_screen(side, middle, kind) for side in (real, synthetic)]

@@ -24,6 +24,7 @@ from synth.evaluation.images.screening import (
     read_product,
     run_blocks,
     run_rows,
+    share_unit,
 )
 from synth.evaluation.ranks import Floats, Ints
 
@@ -48,8 +49,10 @@ def nearest_neighbours(
     """
     if queries.ndim != 2 or among.ndim != 2 or queries.shape[1] != among.shape[1]:
         raise NotComparableError(f"vectors of shape {queries.shape} among {among.shape}; give (n, d) and (m, d).")
-    queries, among = (np.ascontiguousarray(side, np.float32) for side in (queries, among))
     n, m = len(queries), len(among)
+    sides = [np.ascontiguousarray(side, np.float32) for side in ((among,) if queries is among else (among, queries))]
+    sides, unit = (sides, np.float32(1)) if screens else share_unit(*sides)
+    among, queries = sides[0], sides[-1]
     own, others = exclude_same_patient or (np.full(n, -1), np.full(m, -2))
     indices, squares = np.full((n, k), -1, np.int64), np.full((n, k), np.inf)
     if not n or not m or not k:
@@ -70,7 +73,7 @@ def nearest_neighbours(
 
     run_blocks(first, second, collect)
     run_rows(n, lambda a, b, _: _settle_rows(queries, among, state, a, b))
-    return indices, np.sqrt(squares.astype(np.float32))
+    return indices, np.sqrt(squares.astype(np.float32)) * unit
 
 
 class State(NamedTuple):

@@ -33,6 +33,7 @@ SLACK = 16 * UNIT  # rounding of the centred vectors, of their squared lengths a
 ROWS, COLUMNS = 1024, 2048  # of a block of products
 SQUARE = 1024  # rows and columns of a block of products of a side with itself
 CHUNK = 32  # products that are looked at together
+WIDEST = 40  # powers of two that the largest feature may be away from 1
 LEAST_ROWS = 8  # for a thread of their own
 
 
@@ -58,6 +59,15 @@ class Products(NamedTuple):
 def find_middle(features: Floats32) -> Floats32:
     """Return the mean feature vector."""
     return np.asarray(features.mean(axis=0, dtype=np.float64), np.float32)
+
+
+def share_unit(*sides: Floats32) -> tuple[list[Floats32], np.float32]:
+    """Return the sides divided by a power of two, and that number: 1 unless squares could leave float32's range."""
+    largest = max((max(float(side.max()), -float(side.min())) for side in sides if side.size), default=0.0)
+    if not 0 < largest < np.inf or -WIDEST < np.log2(largest) < WIDEST:
+        return list(sides), np.float32(1)
+    unit = np.float32(2.0 ** np.floor(np.log2(largest)))
+    return [side / unit for side in sides], unit
 
 
 def choose_precision() -> torch.dtype:
