@@ -15,7 +15,7 @@ from synth.evaluation.images.resampling import (
     number_patients,
     pack_halves,
     share_interval,
-    spread_of_halves,
+    spread_of_rough,
 )
 from synth.evaluation.images.sets import ImageSet
 from synth.evaluation.images.sides import Side, explain_unmeasurable
@@ -50,7 +50,7 @@ def measure_diversity(synthetic: Side, real: Side, *, features: str, seed: int, 
     found = []
     for name, patients in zip(Prdc._fields, (synthetic.patients, real.patients, 0, real.patients), strict=True):
         value, parts = float(getattr(whole, name)), getattr(halves, name)
-        error = spread_of_halves(parts[:PAIRS], parts[PAIRS:])
+        error = spread_of_rough(parts[:PAIRS], parts[PAIRS:])
         interval = share_interval(value, error, patients) if patients else centred_interval(value, error, PAIRS, 0.0)
         found.append(Score.of(name, interval, detail=detail, **more))
     empty = int((~synthetic.features.any(axis=1)).sum() + (~real.features.any(axis=1)).sum())

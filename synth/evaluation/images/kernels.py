@@ -143,8 +143,8 @@ def choose_scale(synthetic: Side, real: Side, rng: np.random.Generator) -> Scale
         part = apart[start : start + BLOCK]
         difference = real.features[first[part]].astype(np.float64) - real.features[second[part]]
         distances[start : start + BLOCK] = np.sqrt((difference**2).sum(axis=1))
-    unit = max(1.0, *(float(np.abs(side.features).max()) for side in (synthetic, real)))
-    return Scale(middle, unit, max(float(np.median(distances)), 1e-9 * unit))
+    largest = max(float(np.abs(side.features).max()) for side in (synthetic, real))
+    return Scale(middle, max(1.0, largest), max(float(np.median(distances)), 1e-9 * largest))
 
 
 def permute_patients(synthetic: Ints, real: Ints, rng: np.random.Generator) -> tuple[Floats32, Floats32]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from synth.evaluation.images.frechet import count_halves, find_moments
 from synth.evaluation.images.layout import Floats32
-from synth.evaluation.images.resampling import centred_interval, draw_halves, extrapolate, spread_of_halves
+from synth.evaluation.images.resampling import centred_interval, draw_halves, extrapolate, spread_of_rough
 from synth.evaluation.images.sides import Side
 from synth.evaluation.ranks import Floats, Interval
 from synth.seeds import stream
@@ -45,7 +45,7 @@ def measure_vendi(side: Side, seed: int) -> tuple[Interval, dict[str, float]]:
             parts = [inside, whole - inside]
         numbers = int(half.sum()), int((~half).sum())
         scores[pair] = [_count_effective(part / number) for part, number in zip(parts, numbers, strict=True)]
-    error = spread_of_halves(scores[:, 0], scores[:, 1])
+    error = spread_of_rough(scores[:, 0], scores[:, 1])
     details = {"extrapolated": extrapolate(value, scores[:, 0], scores[:, 1]), "n": len(unit)}
     return centred_interval(value, error, pairs, low=1.0), details
 

@@ -17,6 +17,7 @@ from synth.evaluation.images.resampling import (
     pack_halves,
     share_interval,
     spread_of_halves,
+    spread_of_rough,
 )
 from synth.seeds import stream
 
@@ -42,7 +43,13 @@ def test_spread_of_a_mean_is_its_standard_error() -> None:
     values = stream(1, -1, -1, "test/resampling").standard_normal(400)
     halves = draw_halves(np.arange(400), stream(2, -1, -1, "test/resampling"), pairs=800)
     first, second = (np.array([values[rows].mean() for rows in sides]) for sides in (halves, ~halves))
-    assert spread_of_halves(first, second) == pytest.approx(values.std() / 20, rel=0.1)
+    for spread in (spread_of_halves, spread_of_rough):
+        assert spread(first, second) == pytest.approx(values.std() / 20, rel=0.1)
+
+
+def test_what_is_not_smooth_gets_no_shorter_interval() -> None:
+    first, second = stream(3, -1, -1, "test/resampling").standard_normal((2, PAIRS))
+    assert spread_of_rough(first, second) >= spread_of_halves(first, second)
 
 
 def test_a_bias_of_one_over_n_is_extrapolated_away() -> None:
