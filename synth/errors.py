@@ -29,6 +29,10 @@ class PopulationError(PermanentError):
     """A population cannot deliver what was asked of it."""
 
 
+class ModelError(PermanentError):
+    """A learned model cannot be trained, read, or asked for what it was not taught."""
+
+
 class CatalogError(PermanentError):
     """The catalog cannot be opened, or does not hold what was asked for."""
 

@@ -29,11 +29,24 @@ def _refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-class _Part(BaseModel):
+class RecipePart(BaseModel):
+    """A part of a recipe: frozen, with no unknown keys and no NaN."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class WhereSpec(_Part):
+def check_name(name: str) -> str:
+    """Return the name of a recipe; raises ValueError if it is not one that files and tables can carry."""
+    ok = name and all(c.isascii() and (c.islower() or c.isdigit() or c == "-") for c in name)
+    if not ok or name.startswith("-"):
+        raise ValueError(
+            f"name '{name}' is not allowed; use a-z, 0-9 and '-', starting with a letter or digit, "
+            f"{MAX_NAME} characters at most"
+        )
+    return name
+
+
+class WhereSpec(RecipePart):
     """Restricts the population before anything is drawn. A list means "any of these"."""
 
     age_years: tuple[float, float] | None = Field(None, description="youngest and oldest age at the first visit")
@@ -64,7 +77,7 @@ def parse_band(text: str) -> tuple[float, float]:
     return low, high
 
 
-class TargetsSpec(_Part):
+class TargetsSpec(RecipePart):
     """Wanted shares of the cohort by category; what the shares of an attribute leave over keeps its natural mix."""
 
     sex: dict[str, Probability] | None = Field(None, description="wanted share by sex, e.g. {F = 0.5}")
@@ -86,7 +99,7 @@ class TargetsSpec(_Part):
         return self
 
 
-class StratumSpec(_Part):
+class StratumSpec(RecipePart):
     """The part of the cohort that a prevalence is a share of."""
 
     sex: tuple[str, ...] | None = Field(None, description="sexes of the stratum")
@@ -101,7 +114,7 @@ class StratumSpec(_Part):
         return self
 
 
-class PrevalenceSpec(_Part):
+class PrevalenceSpec(RecipePart):
     """A conditional prevalence: ``share`` of the subjects in ``where`` have ``diagnosis``."""
 
     diagnosis: str = Field(description="the diagnosis")
@@ -117,7 +130,7 @@ class PrevalenceSpec(_Part):
         return f"{self.diagnosis} where {', '.join(parts)}" if parts else self.diagnosis
 
 
-class PopulationSpec(_Part):
+class PopulationSpec(RecipePart):
     """Who is in the cohort."""
 
     source: str = Field("adult-brain", description="name of the population model")
@@ -134,7 +147,7 @@ class PopulationSpec(_Part):
         return self
 
 
-class VisitsSpec(_Part):
+class VisitsSpec(RecipePart):
     """Follow-up: ``share`` of the subjects come back ``count - 1`` times, about ``interval_years`` apart."""
 
     count: int = Field(
@@ -144,7 +157,7 @@ class VisitsSpec(_Part):
     share: Probability = Field(1.0, description="share of the subjects that have follow-up visits")
 
 
-class ImagingSpec(_Part):
+class ImagingSpec(RecipePart):
     """Which images are made of each subject, and by which engine."""
 
     engine: str = Field("mri", description="name of the engine")
@@ -160,7 +173,7 @@ class ImagingSpec(_Part):
         return self
 
 
-class GatesSpec(_Part):
+class GatesSpec(RecipePart):
     """What must hold before the cohort is released."""
 
     adherence_min: Probability = Field(0.95, description="least share of images within tolerance, for each measurement")
@@ -173,7 +186,7 @@ class GatesSpec(_Part):
     images_complete: Literal[True] = Field(True, description="every planned image must exist; cannot be switched off")
 
 
-class EvaluationSpec(_Part):
+class EvaluationSpec(RecipePart):
     """How the images are judged against a reference before the cohort is released; see ``cohortium evaluate``."""
 
     reference: str = Field(description="name of the reference; its recipe cannot be built before it is imported")
@@ -190,14 +203,14 @@ class EvaluationSpec(_Part):
     utility: Literal["off", "quick", "full"] = Field("quick", description="how long networks are trained on the images")
 
 
-class ScheduleSpec(_Part):
+class ScheduleSpec(RecipePart):
     """When ``cohortium serve`` builds the recipe by itself."""
 
     cron: str = Field(description="five-field cron expression, e.g. '0 3 * * 1'")
     timezone: str = Field("UTC", description="IANA time zone name of the cron expression")
 
 
-class CohortSpec(_Part):
+class CohortSpec(RecipePart):
     """A recipe. The same spec and engine version give the same cohort, bit for bit."""
 
     name: str = Field(description="short name, lower-case letters, digits and dashes", max_length=MAX_NAME)
@@ -225,13 +238,7 @@ class CohortSpec(_Part):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        ok = name and all(c.isascii() and (c.islower() or c.isdigit() or c == "-") for c in name)
-        if not ok or name.startswith("-"):
-            raise ValueError(
-                f"name '{name}' is not allowed; use a-z, 0-9 and '-', starting with a letter or digit, "
-                f"{MAX_NAME} characters at most"
-            )
-        return name
+        return check_name(name)
 
     @property
     def content_hash(self) -> str:
@@ -274,7 +281,7 @@ def parse_spec(text: str, where: str = "recipe", folder: Path | None = None) -> 
     try:
         return CohortSpec.model_validate(_read_policy(data, folder or Path()))
     except ValidationError as error:
-        raise SpecError(f"{where} cannot be used:\n" + "\n".join(_explain_problems(error))) from error
+        raise SpecError(f"{where} cannot be used:\n" + "\n".join(explain_problems(error, CohortSpec))) from error
 
 
 def _read_policy(data: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -301,13 +308,14 @@ def load_spec(path: Path) -> CohortSpec:
     return parse_spec(text, f"recipe '{path}'", path.parent)
 
 
-def _explain_problems(error: ValidationError) -> list[str]:
+def explain_problems(error: ValidationError, recipe: type[BaseModel]) -> list[str]:
+    """Return a line for each problem of a recipe: the field, what was given, what is allowed."""
     lines = []
     for problem in error.errors():
         location = [str(part) for part in problem["loc"]]
         field = ".".join(location) or "recipe"
         if problem["type"] == "extra_forbidden":
-            known = sorted(_known_keys(location[:-1]))
+            known = sorted(_known_keys(recipe, location[:-1]))
             hint = suggest_nearest(location[-1], known) or f" Known keys here: {', '.join(known)}."
             lines.append(f"  {field}: unknown key.{hint}")
         elif problem["type"] == "missing":
@@ -319,8 +327,8 @@ def _explain_problems(error: ValidationError) -> list[str]:
     return lines
 
 
-def _known_keys(location: list[str]) -> set[str]:
-    model: type[BaseModel] = CohortSpec
+def _known_keys(recipe: type[BaseModel], location: list[str]) -> set[str]:
+    model = recipe
     for part in location:
         if part.isdecimal():
             continue  # a place in a list
