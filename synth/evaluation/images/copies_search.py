@@ -148,7 +148,9 @@ class CopySearch:
         weights = self._window * (apply_matrices(valid, self._shrink) > 0.5)
         start = maps.copy()
         start[..., -1] /= scale
-        similarity, found = register(small, weights, self._coarse, chosen, start, COARSE_STEPS)
+        rows, place = np.unique(chosen, return_inverse=True)
+        coarse = self._coarse[rows].astype(np.float32)
+        similarity, found = register(small, weights, coarse, place.reshape(chosen.shape), start, COARSE_STEPS)
         found[..., -1] *= scale
         order = np.stack(
             [_order_finalists(row, who) for row, who in zip(similarity, self.patient[chosen], strict=True)]
