@@ -1,0 +1,50 @@
+"""Changes of training images that a model is told of, so that it learns from more images and draws none that way.
+
+After Karras et al., NeurIPS 2022 (EDM), section F: what was done to an image is part of its condition, and is 0 when
+images are drawn. No image is mirrored: in medicine left and right differ.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROTATION = math.radians(6.0)
+SHIFT, ZOOM, GAMMA = 0.06, 0.08, 0.25  # of the half size; of the size; log
+
+
+def count_changes(dimensions: int) -> int:
+    """Return how many numbers tell what was done: shifts, a zoom, a turn about each plane, gamma."""
+    return dimensions + 1 + dimensions * (dimensions - 1) // 2 + 1
+
+
+def change_images(images: Tensor, chance: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return changed (n, 1, *grid) images with intensities from 0 to 1, and (n, changes) what was done, -1 to 1.
+
+    Each change is made with ``chance``. All is drawn on the CPU, so that another device sees the same.
+    """
+    count, dimensions = len(images), images.ndim - 2
+    told = 2 * torch.rand(count, count_changes(dimensions), generator=generator) - 1
+    told = told * (torch.rand(told.shape, generator=generator) < chance)
+    grid = functional.affine_grid(_place(told, dimensions).to(images), list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    gamma = torch.exp(GAMMA * told[:, -1]).reshape(count, *[1] * (dimensions + 1)).to(images)
+    return moved.clamp(1e-6, 1) ** gamma, told.to(images)
+
+
+def _place(told: Tensor, dimensions: int) -> Tensor:
+    """Return (n, dimensions, dimensions + 1) matrices that read the changed image."""
+    count = len(told)
+    turn, number = torch.eye(dimensions).repeat(count, 1, 1), dimensions + 1
+    for first in range(dimensions):
+        for second in range(first + 1, dimensions):
+            angle = ROTATION * told[:, number]
+            plane = torch.eye(dimensions).repeat(count, 1, 1)
+            plane[:, first, first] = plane[:, second, second] = torch.cos(angle)
+            plane[:, first, second], plane[:, second, first] = -torch.sin(angle), torch.sin(angle)
+            turn, number = turn @ plane, number + 1
+    turn = turn * (1 + ZOOM * told[:, dimensions])[:, None, None]
+    return torch.cat([turn, SHIFT * told[:, :dimensions, None]], dim=2)

@@ -1,0 +1,120 @@
+"""A trained model that draws images: what it is, and how a row of attributes and a key become one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synth.evaluation.images.layout import Floats32
+from synth.evaluation.images.networks import make_generator
+from synth.evaluation.ranks import Floats
+from synth.learned.changes import count_changes
+from synth.learned.conditions import ConditionCode
+from synth.learned.families import find_family
+from synth.learned.recipe import ArchitectureSpec, SamplerSpec
+from synth.learned.shapes import to_images, to_signal
+from synth.nouns import Attribute, AttributeValue
+from synth.seeds import stream_from_key
+
+BATCH_PIXELS = 64 * 64 * 64  # of one call of the network
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model is: all but its weights. ``about`` holds plain facts of its training for readers."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    architecture: ArchitectureSpec
+    sampler: SamplerSpec
+    code: ConditionCode
+    seed: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """What can be asked for."""
+        return tuple(condition.attribute for condition in self.code.conditions)
+
+    @property
+    def width(self) -> int:
+        """The length of what the network is told: the code, and what was changed about a training image."""
+        return self.code.width + count_changes(len(self.shape))
+
+    @property
+    def batch(self) -> int:
+        """Images of one call of the network, which is always full: an image does not depend on its neighbours."""
+        return max(1, min(64, BATCH_PIXELS // math.prod(self.shape)))
+
+
+def make_network(description: ModelDescription) -> nn.Module:
+    """Return the network of a model, its weights not drawn yet."""
+    family = find_family(description.architecture.name)
+    return family.make_network(description.architecture, description.shape, description.width)
+
+
+class Generator:
+    """A loaded model. ``hash`` is the SHA-256 of its weights and description, which pins it."""
+
+    def __init__(self, description: ModelDescription, network: nn.Module, hash: str = "", device: str = "cpu") -> None:
+        self.description, self.hash, self.device = description, hash, device
+        self.network = network.to(device).eval()
+        self._family = find_family(description.architecture.name)
+
+    def with_sampler(self, **changed: Any) -> Generator:
+        """Return the same model with other steps, solver or guidance."""
+        sampler = SamplerSpec.model_validate({**self.description.sampler.model_dump(), **changed})
+        return Generator(replace(self.description, sampler=sampler), self.network, self.hash, self.device)
+
+    def sample(self, rows: Sequence[Mapping[str, AttributeValue]], keys: Sequence[int]) -> Floats32:
+        """Return (n, *shape) images from 0 to 1, one for each row and 128-bit key of its noise.
+
+        An image depends on its own row and key alone. Raises ModelError for what the model was not taught.
+        """
+        codes = self.encode(rows)
+        size, shape = self.description.batch, self.description.shape
+        images = np.empty((len(rows), *shape), np.float32)
+        for start in range(0, len(rows), size):
+            part = slice(start, min(start + size, len(rows)))
+            count = part.stop - part.start
+            noise = np.zeros((size, 1, *shape), np.float32)
+            for place, key in enumerate(keys[part]):
+                noise[place, 0] = stream_from_key(key).standard_normal(shape, np.float32)
+            asked = torch.zeros(size, codes.shape[1])
+            asked[:count] = codes[part]
+            signal = self.draw(torch.from_numpy(noise), asked)
+            images[part] = to_images(signal)[:count, 0].cpu().numpy()
+        return images
+
+    def encode(self, rows: Sequence[Mapping[str, AttributeValue]]) -> Tensor:
+        """Return (n, width) of what the network is told; images are drawn as if nothing had been changed."""
+        codes = torch.from_numpy(self.description.code.encode(rows))
+        return torch.cat([codes, torch.zeros(len(rows), count_changes(len(self.description.shape)))], dim=1)
+
+    @torch.no_grad()
+    def draw(self, noise: Tensor, codes: Tensor) -> Tensor:
+        """Return the signal (n, 1, *grid) that noise becomes."""
+        noise, codes = noise.to(self.device), codes.to(self.device)
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            return self._family.sample(self.network, noise, codes, torch.zeros_like(codes), self.description.sampler)
+
+    @torch.no_grad()
+    def measure_losses(self, images: Floats32, seed: int) -> Floats:
+        """Return the loss (n,) of each image, nothing asked for; noise and times are the same for every image.
+
+        That is what an attack on the members of the training set looks at (see evaluation.images.losses).
+        """
+        found = []
+        for image in images:
+            signal = to_signal(torch.from_numpy(np.asarray(image, np.float32))[None, None].to(self.device))
+            codes = torch.zeros(1, self.description.width, device=self.device)
+            generator = make_generator(seed, "learned/losses")
+            found.append(float(self._family.measure_loss(self.network, signal, codes, generator)[0]))
+        return np.asarray(found)

@@ -1,0 +1,78 @@
+"""The networks of learned engines: MONAI's U-Net on patches, told time and condition. Weights are drawn here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+from torch import Tensor, nn
+
+from synth.evaluation.images.networks import UNDRAWN
+from synth.learned.shapes import fold_patches, unfold_patches
+
+TIMES = 1000  # of MONAI's schedulers
+NORM_GROUPS, HEAD_CHANNELS = 16, 32
+
+
+class ConditionedUNet(nn.Module):
+    """(n, channels, *grid) noisy images, (n,) times from 0 to 1 and (n, width) codes -> (n, outside, *grid).
+
+    The code enters where MONAI's network adds the embedding of a class to that of the time.
+    """
+
+    def __init__(
+        self, dimensions: int, widths: Sequence[int], blocks: int, attention: int, patch: int, width: int,
+        inside: int = 1, outside: int = 1,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.patch = patch
+        places = patch**dimensions
+        levels = len(widths)
+        with torch.device(UNDRAWN):
+            self.unet = DiffusionModelUNet(
+                spatial_dims=dimensions,
+                in_channels=inside * places,
+                out_channels=outside * places,
+                num_res_blocks=(blocks,) * levels,
+                channels=tuple(widths),
+                attention_levels=tuple(level >= levels - attention for level in range(levels)),
+                norm_num_groups=NORM_GROUPS,
+                num_head_channels=HEAD_CHANNELS if all(w % HEAD_CHANNELS == 0 for w in widths) else 16,
+                num_class_embeds=1,
+                use_flash_attention=True,
+            )
+            inner = 4 * widths[0]
+            told = nn.Sequential(nn.Linear(max(1, width), inner), nn.SiLU(), nn.Linear(inner, inner))
+            self.unet.add_module("class_embedding", told)
+
+    def forward(self, images: Tensor, times: Tensor, codes: Tensor) -> Tensor:
+        """Return the network's answer on the grid of the images."""
+        folded = fold_patches(images, self.patch)
+        return unfold_patches(self.unet(folded, TIMES * times, class_labels=codes), self.patch)
+
+
+def draw_weights(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all weights on the generator's device; layers that MONAI begins at 0 do, so that each block adds nothing.
+
+    Deviations are 1 / sqrt(inputs) (LeCun et al., 1998), which keeps the scale where activations are SiLU.
+    """
+    model.to_empty(device=generator.device)
+    silent = {name for name, _ in model.named_modules() if name.endswith(("conv2", "proj_out", "out.2"))}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            zero = any(name == each or name.startswith(f"{each}.") for each in silent)
+            spread = 0.0 if zero else 1 / math.sqrt(module.weight[0].numel())
+            with torch.no_grad():
+                module.weight.normal_(0.0, spread, generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+        elif isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.reset_parameters()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return how many numbers a network has."""
+    return sum(parameter.numel() for parameter in cast(Any, model).parameters())

@@ -1,0 +1,137 @@
+"""TrainSpec: what a model is to be trained on, and how. TOML -> frozen, validated models with a stable content hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from synth.errors import SpecError
+from synth.learned.shapes import MOST_PIXELS
+from synth.spec import MAX_NAME, Probability, RecipePart, Unique, check_name, explain_problems
+
+
+class ArchitectureSpec(RecipePart):
+    """Which family of models, and how large its network is. Each family says which of these it uses."""
+
+    name: str = Field("flow", description="family: see `cohortium describe`")
+    channels: tuple[int, ...] = Field((64, 96, 128), min_length=1, max_length=6, description="width of each level")
+    blocks: int = Field(1, ge=1, le=4, description="residual blocks of each level")
+    attention: int = Field(1, ge=0, le=6, description="how many of the coarsest levels attend to all places")
+    patch: int = Field(2, ge=1, le=8, description="pixels along a side that are one place of the finest level")
+    latent: int = Field(64, ge=1, le=4096, description="length of the code of families vae and gaussian")
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> ArchitectureSpec:
+        for width in self.channels:
+            if width < 16 or width > 1024 or width % 16:
+                raise ValueError(f"channels: each must be a multiple of 16 from 16 to 1024, got {list(self.channels)}")
+        return self
+
+
+class TrainingSpec(RecipePart):
+    """How long and how the network learns."""
+
+    steps: int = Field(3000, ge=1, le=10_000_000, description="updates of the weights")
+    batch: int = Field(64, ge=1, le=65536, description="images of one update")
+    accumulate: int = Field(1, ge=1, le=1024, description="parts that a batch is cut into to save memory")
+    rate: float = Field(4e-4, gt=0, le=1, description="learning rate after the warm-up")
+    warm_up: int = Field(100, ge=0, description="steps in which the rate rises")
+    decay: float = Field(0.01, ge=0, le=1, description="weight decay of AdamW")
+    average: float = Field(0.999, ge=0, lt=1, description="decay of the average of weights that is kept at the end")
+    leave_out: Probability = Field(0.1, description="chance that an attribute is hidden, each by itself")
+    leave_out_all: Probability = Field(0.1, description="chance that all are, which guidance needs")
+    change: Probability = Field(0.9, description="chance that an image is shifted, turned, zoomed or its gamma changed")
+    precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the network's products in training")
+    checkpoint_minutes: float = Field(2.0, gt=0, description="time between checkpoints")
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> TrainingSpec:
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate: a batch of {self.batch} cannot be cut into {self.accumulate} equal parts")
+        return self
+
+
+class SamplerSpec(RecipePart):
+    """How images are drawn from the trained network."""
+
+    steps: int = Field(8, ge=1, le=1000, description="steps from noise to an image")
+    solver: Literal["heun", "euler"] = Field("heun", description="of a flow: heun looks twice a step")
+    guidance: float = Field(1.5, ge=0, le=20, description="1: as learned; more exaggerates what is asked for")
+
+
+class PrivacySpec(RecipePart):
+    """Differential privacy of the training (DP-SGD): the budget that may be spent."""
+
+    epsilon: float = Field(gt=0, le=1000, description="largest privacy loss")
+    delta: float = Field(gt=0, lt=1, description="chance that it is larger; below one over the number of images")
+    clip: float = Field(1.0, gt=0, description="largest length of one image's gradient")
+
+
+class TrainSpec(RecipePart):
+    """A recipe for a model. The same recipe and data give the same weights on the same machine."""
+
+    name: str = Field(description="short name, lower-case letters, digits and dashes", max_length=MAX_NAME)
+    description: str = Field("", description="what the model is for, in a sentence or two")
+    reference: str = Field(description="name of the Reference whose training patients are learned from")
+    kind: str = Field("image", min_length=1, max_length=40, description="contrast or view that the model draws")
+    seed: int = Field(0, strict=True, ge=0, lt=2**63, description="seed of every random draw")
+    shape: tuple[int, ...] = Field(min_length=2, max_length=3, description="pixels (y, x) or voxels (x, y, z)")
+    attributes: Annotated[tuple[str, ...], Unique] = Field((), description="attributes that can be asked for")
+    start: str | None = Field(None, description="model to start from: a folder or models:/NAME@ALIAS")
+    architecture: ArchitectureSpec = Field(default_factory=ArchitectureSpec)
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
+    sampler: SamplerSpec = Field(default_factory=SamplerSpec)
+    privacy: PrivacySpec | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        return check_name(name)
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> TrainSpec:
+        pixels = math.prod(self.shape)
+        if min(self.shape) < 8 or pixels > MOST_PIXELS:
+            raise ValueError(
+                f"shape: {list(self.shape)} must have 8 pixels a side at least, {MOST_PIXELS} in all at most"
+            )
+        step = self.architecture.patch * 2 ** (len(self.architecture.channels) - 1)
+        if self.architecture.name in ("flow", "ddpm") and any(side % step for side in self.shape):
+            raise ValueError(
+                f"shape: each side must be a multiple of {step} (patch {self.architecture.patch} and "
+                f"{len(self.architecture.channels)} levels of channels), got {list(self.shape)}"
+            )
+        return self
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of everything that decides the weights."""
+        asked = self.model_dump(mode="json", exclude={"description", "sampler", "name"})
+        return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def parse_train_spec(text: str, where: str = "recipe") -> TrainSpec:
+    """Return the recipe in the TOML ``text``; raises SpecError naming the line, or the field and what is allowed."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{where} is not valid TOML: {error}. Correct that place and run the command again.") from error
+    try:
+        return TrainSpec.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(f"{where} cannot be used:\n" + "\n".join(explain_problems(error, TrainSpec))) from error
+
+
+def load_train_spec(path: Path) -> TrainSpec:
+    """Return the recipe in the TOML file ``path``; raises SpecError if it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"recipe '{path}' cannot be read: {error}. Give the path of a TOML file.") from error
+    return parse_train_spec(text, f"recipe '{path}'")
