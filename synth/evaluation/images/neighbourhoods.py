@@ -21,9 +21,9 @@ from synth.evaluation.images.screening import (
     UNIT,
     Products,
     Screen,
+    any_reaches,
     bound_error,
     choose_precision,
-    find_largest,
     find_middle,
     make_screen,
     read_product,
@@ -199,9 +199,8 @@ def _count_block(bits, shift, error, real, synthetic, tally):  # type: ignore[no
         values = bits[row]
         low_row, high_row, reach = real.halves[row] * less, real.halves[row] * more, real.reach[row]
         for first in range(0, values.size, CHUNK):
-            if (
-                find_largest(values, shift, low_columns, first, values.size) < low_row - reach
-                and find_largest(values, shift, far_columns, first, values.size) < low_row
+            if not any_reaches(values, shift, low_columns, first, low_row - reach) and not any_reaches(
+                values, shift, far_columns, first, low_row
             ):
                 continue
             for j in range(first, min(first + CHUNK, values.size)):

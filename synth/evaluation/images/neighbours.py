@@ -16,9 +16,9 @@ from synth.evaluation.images.screening import (
     SQUARE,
     Products,
     Screen,
+    any_reaches,
     bound_error,
     choose_precision,
-    find_largest,
     find_middle,
     make_screen,
     read_product,
@@ -137,7 +137,7 @@ def _collect_rows(here, queries, among, state, error):  # type: ignore[no-untype
         values = here.bits[row]
         low_row, high_row = here.rows[row] * less, here.rows[row] * more
         for first in range(0, values.size, CHUNK):
-            if find_largest(values, here.shift, low_columns, first, values.size) < low_row - state.limits[row]:
+            if not any_reaches(values, here.shift, low_columns, first, low_row - state.limits[row]):
                 continue
             for j in range(first, min(first + CHUNK, values.size)):
                 product = read_product(values, here.shift, j)
@@ -157,7 +157,7 @@ def _collect_columns(here, queries, among, state, error):  # type: ignore[no-unt
         values = here.bits[row]
         low_row, high_row = here.rows[row] * less, here.rows[row] * more
         for first in range(0, values.size, CHUNK):
-            if find_largest(values, here.shift, edges, first, values.size) < low_row:
+            if not any_reaches(values, here.shift, edges, first, low_row):
                 continue
             for j in range(first, min(first + CHUNK, values.size)):
                 product = read_product(values, here.shift, j)

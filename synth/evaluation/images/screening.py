@@ -32,7 +32,7 @@ UNIT_16 = 2.0**-8  # of bfloat16
 SLACK = 16 * UNIT  # rounding of the centred vectors, of their squared lengths and of comparisons
 ROWS, COLUMNS = 1024, 2048  # of a block of products
 SQUARE = 1024  # rows and columns of a block of products of a side with itself
-CHUNK = 32  # products that are looked at together
+CHUNK = 64  # products that are looked at together
 WIDEST = 40  # powers of two that the largest feature may be away from 1
 LEAST_ROWS = 8  # for a thread of their own
 
@@ -175,13 +175,13 @@ def read_product(values, shift, place):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath={"nnan", "nsz", "contract"})
-def find_largest(values, shift, edges, first, stop):  # type: ignore[no-untyped-def]
-    """Return the largest of products - edges among the next 32 places from ``first`` that come before ``stop``."""
-    top = np.float32(-np.inf)
-    if first + CHUNK <= stop:  # a loop of known length is vectorised
-        for place in range(first, first + CHUNK):
-            top = max(top, read_product(values, shift, place) - edges[place])
-    else:
-        for place in range(first, stop):
-            top = max(top, read_product(values, shift, place) - edges[place])
-    return top
+def any_reaches(values, shift, edges, first, bound):  # type: ignore[no-untyped-def]
+    """Return whether products - edges reach the bound anywhere among the next places from ``first``.
+
+    A loop of unknown length that gathers bits is vectorised; one of known length, or with a maximum, is not.
+    """
+    some, less = values[first : first + CHUNK], edges[first : first + CHUNK]
+    found = np.int32(0)
+    for place in range(some.size):
+        found |= np.int32(read_product(some, shift, place) - less[place] >= bound)
+    return found != 0
