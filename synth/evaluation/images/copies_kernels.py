@@ -46,6 +46,8 @@ def register(
     """
     grid = images.shape[1:]
     inside = np.nonzero(weights.max(axis=0) > 0)
+    if not len(inside[0]):  # images of one value
+        return np.zeros(chosen.shape, np.float32), start.copy()
     window: Any = (slice(None), *inside)
     places = np.stack([axis - (size - 1) / 2 for axis, size in zip(inside, grid, strict=True)]).astype(np.float32)
     weight, values = np.ascontiguousarray(weights[window]), images[window]

@@ -48,7 +48,7 @@ FINALISTS, FREE = 9, 4  # registered finely; the first few whoever they are, the
 COARSE = {2: 32, 3: 16}  # pixels of the coarse grid along the longest side
 COARSE_STEPS, FIRST_STEPS, STEPS = 8, 6, 3
 BLOCK, BLOCK_BYTES = 64, 32 << 20  # images searched together; fewer where their finalists would not fit
-LEAST_DISTANCE = 0.01  # of others: so that training images that are all alike accuse nobody by rounding
+LEAST_DISTANCE = 0.01  # of others; below it, being nearer counts less: images that are all alike accuse nobody
 QUANTUM = 40.0  # steps a unit in which coarse views are kept
 
 
@@ -231,7 +231,7 @@ def _judge(alike: Floats32, chosen: Ints, patient: Ints, look: Look) -> CopyMatc
     for row, (values, who) in enumerate(zip(alike, patient, strict=True)):
         by_patient = [values[who == one].max() for one in np.unique(who) if one != who[nearest[row]]]
         others[row] = np.median(by_patient) if by_patient else 0.0
-    ratio = np.clip((1 - similarity) / np.maximum(1 - others, LEAST_DISTANCE), 0, 1)
+    ratio = np.clip(1 - (similarity - others) / np.maximum(1 - others, LEAST_DISTANCE), 0, 1)  # is d / D above it
     return CopyMatches(chosen[rows, nearest], 1 - ratio ** np.float32(look.power), similarity, others)
 
 

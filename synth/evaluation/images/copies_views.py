@@ -22,7 +22,7 @@ LOCAL = 3.0  # pixels of the working grid: standard deviation of the local mean
 FLOOR, NOISE = 0.2, 0.004  # a and b above; b is about the rounding to 8 bits
 LARGEST = 3.0  # of |z|: markers and tubes do not decide
 OUTER, INNER = 0.97, 0.93  # radii, relative to half the grid: what is normalised, and what is compared
-JUMP = 0.2  # between neighbours, of the intensity range, at the edge of fill
+JUMP = 0.2  # between neighbours, of the image's range, at the edge of fill
 SOFT = 0.06  # width of the window's edge
 
 
@@ -134,21 +134,20 @@ class Viewer:
     def find_valid(self, images: Floats32) -> Floats32:
         """Return (n, *grid): 0 in flat areas and in fill, else 1.
 
-        Flat is where a pixel and all neighbours have the very same value. Fill is black or white up to the border along
-        an axis, and differs by a jump from what it was put around; the pixels between may be a mixture.
+        Flat is where a pixel and all neighbours have the very same value. Fill has one value up to the border along an
+        axis, and differs by a jump from what it was put around; the pixels between may be a mixture.
         """
         high = low = images
         axes = range(1, images.ndim)
         for axis in axes:
             high, low = _spread(high, axis, np.maximum), _spread(low, axis, np.minimum)
         flat: np.ndarray = high == low
-        extreme, fill = (images <= 0) | (images >= 1), np.zeros(images.shape, bool)
+        fill = np.zeros(images.shape, bool)
         for axis in axes:
-            fill |= np.logical_and.accumulate(extreme, axis=axis)
-            fill |= np.flip(np.logical_and.accumulate(np.flip(extreme, axis), axis=axis), axis)
+            fill |= _find_run(images, axis) | np.flip(_find_run(np.flip(images, axis), axis), axis)
         for axis in axes:
             flat, fill = _spread(flat, axis, np.logical_or), _spread(fill, axis, np.logical_or)
-        flat |= fill & (high - low > JUMP)
+        flat |= fill & (high - low > JUMP * np.ptp(images, axis=tuple(axes), keepdims=True))
         return np.asarray(apply_matrices(flat.astype(np.float32), self._average) < 0.5, np.float32)
 
     def view(self, images: Floats32, width: float, local: float, valid: Floats32) -> Floats32:
@@ -165,6 +164,12 @@ class Viewer:
 
     def _smooth(self, width: float) -> list[Floats32]:
         return [smoothing_matrix(size, size, width) for size in self.grid]
+
+
+def _find_run(images: Floats32, axis: int) -> NDArray[np.bool_]:
+    """Return which pixels have, with all before them along an axis, the value of the first two."""
+    first, second = (np.take(images, [place], axis) for place in (0, 1))
+    return np.logical_and.accumulate((images == first) & (first == second), axis=axis)
 
 
 def _spread(values: np.ndarray, axis: int, largest: np.ufunc) -> np.ndarray:

@@ -60,10 +60,11 @@ def test_gain_and_offset_do_not_matter(shape: tuple[int, ...]) -> None:
     assert (correlate(window, plain, np.roll(other, 1, axis=0)) < 0.5).all()
 
 
-def test_fill_and_flat_areas_carry_nothing() -> None:
-    viewer, images = Viewer((64, 64)), draw_clouds((64, 64), width=1.5)
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_fill_of_any_value_carries_nothing(value: float) -> None:
+    viewer, images = Viewer((64, 64)), 0.55 + 0.4 * (draw_clouds((64, 64), width=1.5) - 0.5)
     padded = images.copy()
-    padded[:, :20] = 0
+    padded[:, :20] = value
     valid = viewer.find_valid(padded)
     assert not valid[:, :20].any()
     assert valid[:, 22:].all()
