@@ -102,8 +102,12 @@ class Generator:
     def draw(self, noise: Tensor, codes: Tensor) -> Tensor:
         """Return the signal (n, 1, *grid) that noise becomes."""
         noise, codes = noise.to(self.device), codes.to(self.device)
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            return self._family.sample(self.network, noise, codes, torch.zeros_like(codes), self.description.sampler)
+        sampler, kind = self.description.sampler, self.device.split(":")[0]
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+            torch.autocast(kind, torch.bfloat16, sampler.precision == "bfloat16"),
+        ):
+            return self._family.sample(self.network, noise, codes, torch.zeros_like(codes), sampler).float()
 
     @torch.no_grad()
     def measure_losses(self, images: Floats32, seed: int) -> Floats:

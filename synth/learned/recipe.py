@@ -63,6 +63,19 @@ class SamplerSpec(RecipePart):
     steps: int = Field(8, ge=1, le=1000, description="steps from noise to an image")
     solver: Literal["heun", "euler"] = Field("heun", description="of a flow: heun looks twice a step")
     guidance: float = Field(1.5, ge=0, le=20, description="1: as learned; more exaggerates what is asked for")
+    precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the network's products in sampling")
+
+
+class FewStepsSpec(RecipePart):
+    """A student that draws in a few steps what the model draws in many, guidance included."""
+
+    steps: int = Field(4, ge=1, le=64, description="steps of the student")
+    images: int = Field(4000, ge=8, le=10_000_000, description="paths of the model that the student learns from")
+    updates: int = Field(1000, ge=1, le=10_000_000, description="updates of the student's weights")
+    batch: int = Field(64, ge=1, le=65536, description="places on paths of one update")
+    rate: float = Field(2e-4, gt=0, le=1, description="learning rate, which falls to 0")
+    average: float = Field(0.99, ge=0, lt=1, description="decay of the average of weights that is kept")
+    leave_out: Probability = Field(0.15, description="chance that a path is not asked for an attribute, each by itself")
 
 
 class PrivacySpec(RecipePart):
@@ -87,6 +100,7 @@ class TrainSpec(RecipePart):
     architecture: ArchitectureSpec = Field(default_factory=ArchitectureSpec)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
+    few_steps: FewStepsSpec | None = None
     privacy: PrivacySpec | None = None
 
     @field_validator("name")
@@ -112,7 +126,7 @@ class TrainSpec(RecipePart):
     @property
     def content_hash(self) -> str:
         """SHA-256 of everything that decides the weights."""
-        asked = self.model_dump(mode="json", exclude={"description", "sampler", "name"})
+        asked = self.model_dump(mode="json", exclude={"description", "sampler", "few_steps", "name"})
         return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -1,0 +1,151 @@
+"""Few-step samplers: a student walks in one look what its guided teacher walks in several.
+
+The teacher's guided path from noise to image is cut into as many equal parts of time as the student has steps. The
+student begins as the teacher and learns the mean velocity of each part, guidance included (guidance distillation of
+Meng et al., CVPR 2023; the mean velocity of Geng et al., 2025), so that Euler's method walks the teacher's path.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from synth.errors import ModelError
+from synth.evaluation.images.features.base import Tell, tell_nobody
+from synth.evaluation.images.layout import Floats32
+from synth.evaluation.images.networks import make_generator
+from synth.learned.generator import Generator
+from synth.learned.guidance import guide
+from synth.learned.recipe import FewStepsSpec, SamplerSpec
+from synth.nouns import AttributeValue
+from synth.seeds import stream
+
+LONGEST_GRADIENT = 1.0
+BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where images were along the teacher's way: ``places`` (n, steps + 1, 1, *grid) in half precision, noise first."""
+
+    places: Tensor
+    codes: Tensor
+
+
+def distil_model(
+    teacher: Generator,
+    rows: Sequence[Mapping[str, AttributeValue]],
+    spec: FewStepsSpec,
+    seed: int,
+    tell: Tell = tell_nobody,
+) -> Generator:
+    """Return a student of ``spec.steps`` Euler steps without guidance; ``rows`` are what training images show.
+
+    Raises ModelError if the teacher is no flow, or the student's loss is not a number.
+    """
+    if teacher.description.architecture.name != "flow":
+        raise ModelError(f"few_steps: only a flow can be distilled, not {teacher.description.architecture.name}.")
+    paths = walk_paths(teacher, rows, spec, seed, tell)
+    network = copy.deepcopy(teacher.network).train()
+    average = {name: values.detach().clone() for name, values in network.state_dict().items()}
+    optimiser = torch.optim.AdamW(network.parameters(), spec.rate, BETAS, weight_decay=0.0, fused=True)
+    for step in range(spec.updates):
+        for group in optimiser.param_groups:  # falls to 0, so that the last weights are quiet
+            group["lr"] = spec.rate * min(1.0, (step + 1) / 50) * (1 - step / spec.updates)
+        loss = _measure(network, paths, spec, make_generator(seed, f"distillation/step/{step}"), teacher.device)
+        if not bool(torch.isfinite(loss)):
+            raise ModelError(f"few_steps: the loss is not a number at update {step}; lower few_steps.rate.")
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(network.parameters(), LONGEST_GRADIENT)
+        optimiser.step()
+        with torch.no_grad():
+            share = min(spec.average, step / (step + 10))
+            for name, values in network.state_dict().items():
+                average[name].lerp_(values, 1 - share)
+        tell("distilling", step + 1, spec.updates)
+    network.load_state_dict(average)
+    sampler = SamplerSpec(steps=spec.steps, solver="euler", guidance=1.0)
+    about = dict(teacher.description.about) | {"distilled": describe_distillation(teacher, spec)}
+    return Generator(replace(teacher.description, sampler=sampler, about=about), network, device=teacher.device)
+
+
+def describe_distillation(teacher: Generator, spec: FewStepsSpec) -> dict[str, Any]:
+    """Return the facts of a distillation for readers."""
+    return spec.model_dump() | {"teacher": teacher.hash, "teacher_sampler": teacher.description.sampler.model_dump()}
+
+
+def draw_requests(
+    rows: Sequence[Mapping[str, AttributeValue]], count: int, leave_out: float, seed: int
+) -> list[dict[str, AttributeValue]]:
+    """Return what is asked for on each path: what some training image shows, now and then without an attribute."""
+    rng = stream(seed, -1, -1, "distillation/requests")
+    chosen = rng.integers(len(rows), size=count)
+    return [{name: value for name, value in rows[place].items() if rng.random() >= leave_out} for place in chosen]
+
+
+@torch.no_grad()
+def walk_paths(
+    teacher: Generator, rows: Sequence[Mapping[str, AttributeValue]], spec: FewStepsSpec, seed: int, tell: Tell
+) -> Paths:
+    """Return the teacher's ways from noise to images, walked with Heun's method and its own guidance."""
+    sampler = teacher.description.sampler
+    inner = max(1, round(sampler.steps / spec.steps))  # the teacher's steps in one of the student's
+    codes = teacher.encode(draw_requests(rows, spec.images, spec.leave_out, seed))
+    shape, size = teacher.description.shape, teacher.description.batch
+    places = torch.empty(spec.images, spec.steps + 1, 1, *shape, dtype=torch.float16)
+    for start in range(0, spec.images, size):
+        part = slice(start, min(start + size, spec.images))
+        noise = _draw_noise(part, shape, seed)
+        asked = codes[part].to(teacher.device)
+        signal = torch.from_numpy(noise).to(teacher.device)
+        places[part, 0] = signal.half().cpu()
+        for step in range(spec.steps):
+            signal = _walk(teacher, signal, asked, 1 - step / spec.steps, 1 - (step + 1) / spec.steps, inner)
+            places[part, step + 1] = signal.half().cpu()
+        tell("walking the teacher's paths", part.stop, spec.images)
+    return Paths(places, codes)
+
+
+def _draw_noise(part: slice, shape: tuple[int, ...], seed: int) -> Floats32:
+    drawn = [stream(seed, index, -1, "distillation/noise").standard_normal(shape, np.float32)
+             for index in range(part.start, part.stop)]  # fmt: skip
+    return np.stack(drawn)[:, None]
+
+
+def _walk(teacher: Generator, signal: Tensor, codes: Tensor, now: float, later: float, steps: int) -> Tensor:
+    """Return the signal after ``steps`` of Heun's method between two times."""
+    device, empty = teacher.device.split(":")[0], torch.zeros_like(codes)
+    guidance, edge = teacher.description.sampler.guidance, (now - later) / steps
+
+    def look(place: Tensor, time: float) -> Tensor:
+        times = torch.full((len(place),), time, device=place.device)
+        with torch.autocast(device, torch.bfloat16):
+            return guide(teacher.network, place, times, codes, empty, guidance).float()
+
+    for step in range(steps):
+        time = now - step * edge
+        velocity = look(signal, time)
+        if time - edge > 1e-6:
+            velocity = (velocity + look(signal + edge * velocity, time - edge)) / 2
+        signal = signal + edge * velocity
+    return signal
+
+
+def _measure(network: nn.Module, paths: Paths, spec: FewStepsSpec, generator: torch.Generator, device: str) -> Tensor:
+    """Return the mean squared error of the mean velocity of random parts of random paths."""
+    count = len(paths.places)
+    chosen = torch.randint(0, count, (spec.batch,), generator=generator)
+    part = torch.randint(0, spec.steps, (spec.batch,), generator=generator)
+    before = paths.places[chosen, part].float().to(device)
+    after = paths.places[chosen, part + 1].float().to(device)
+    times = (1 - part.float() / spec.steps).to(device)
+    with torch.autocast(device.split(":")[0], torch.bfloat16):
+        velocity = network(before, times, paths.codes[chosen].to(device))
+    return torch.as_tensor((velocity.float() - (after - before) * spec.steps).square().mean())
