@@ -70,7 +70,7 @@ def _search_copies(bench: Bench, subgroups: Sequence[Subgroup]) -> Privacy:
         scores += score_copies(found, group.mask(bench.images), group.name)
     controls = (
         check_planted(search, threshold, train, seed=seed, count=min(PLANTED, len(train)), tell=tell),
-        check_unseen(search, unseen, seed=seed, tell=tell),
+        check_unseen(search, unseen, seed=seed, tell=tell, threshold=threshold),
     )
     return Privacy(tuple(scores), controls, found.copies, found.closest)
 
