@@ -17,6 +17,7 @@ from synth.evaluation.ranks import Floats
 from synth.learned.changes import count_changes
 from synth.learned.conditions import ConditionCode
 from synth.learned.families import find_family
+from synth.learned.measurers import Measurer
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
 from synth.learned.shapes import to_images, to_signal
 from synth.nouns import Attribute, AttributeValue
@@ -61,17 +62,29 @@ def make_network(description: ModelDescription) -> nn.Module:
 
 
 class Generator:
-    """A loaded model. ``hash`` is the SHA-256 of its weights and description, which pins it."""
+    """A loaded model. ``hash`` is the SHA-256 of its weights and description, which pins it.
 
-    def __init__(self, description: ModelDescription, network: nn.Module, hash: str = "", device: str = "cpu") -> None:
-        self.description, self.hash, self.device = description, hash, device
+    ``measurer`` reads back what images show, if the model has one.
+    """
+
+    def __init__(
+        self,
+        description: ModelDescription,
+        network: nn.Module,
+        hash: str = "",
+        device: str = "cpu",
+        measurer: Measurer | None = None,
+    ) -> None:
+        self.description, self.hash, self.device, self.measurer = description, hash, device, measurer
         self.network = network.to(device).eval()
         self._family = find_family(description.architecture.name)
 
     def with_sampler(self, **changed: Any) -> Generator:
         """Return the same model with other steps, solver or guidance."""
         sampler = SamplerSpec.model_validate({**self.description.sampler.model_dump(), **changed})
-        return Generator(replace(self.description, sampler=sampler), self.network, self.hash, self.device)
+        return Generator(
+            replace(self.description, sampler=sampler), self.network, self.hash, self.device, self.measurer
+        )
 
     def sample(self, rows: Sequence[Mapping[str, AttributeValue]], keys: Sequence[int]) -> Floats32:
         """Return (n, *shape) images from 0 to 1, one for each row and 128-bit key of its noise.

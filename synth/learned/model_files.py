@@ -23,10 +23,12 @@ from torch import Tensor
 from synth.errors import ModelError, StorageError
 from synth.learned.conditions import Condition, ConditionCode
 from synth.learned.generator import Generator, ModelDescription, make_network
+from synth.learned.measurers import Measurer, read_measurer
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
 from synth.nouns import Attribute, AttributeKind
 
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
+READERS = "measurers/"  # before the names of their weights
 FORMAT_VERSION = 1  # raise it when an older reader would misread what is written
 MOST_JSON_BYTES, MOST_WEIGHT_BYTES = 4 << 20, 4 << 30
 SHIPPED = Path(__file__).with_name("models")
@@ -59,18 +61,26 @@ class ModelDocument(_Part):
     sampler: SamplerSpec
     conditions: tuple[_Condition, ...]
     weights_sha256: str
+    measurers: list[dict[str, Any]] = []
     about: dict[str, Any]
 
 
 def save_model(
-    folder: Path, description: ModelDescription, weights: Mapping[str, Tensor], half: bool = False, card: str = ""
+    folder: Path,
+    description: ModelDescription,
+    weights: Mapping[str, Tensor],
+    half: bool = False,
+    card: str = "",
+    measurer: Measurer | None = None,
 ) -> str:
     """Write a model to ``folder``, which must not exist, and return its hash.
 
     ``half`` stores weights in half precision. Raises StorageError if the disk refuses; nothing is left then.
     """
     kind = torch.float16 if half else torch.float32
-    stored = {name: values.detach().cpu().to(kind).contiguous() for name, values in sorted(weights.items())}
+    readers = measurer.network.state_dict() if measurer else {}
+    named = dict(weights) | {f"{READERS}{name}": values for name, values in readers.items()}
+    stored = {name: values.detach().cpu().to(kind).contiguous() for name, values in sorted(named.items())}
     blob = safetensors.torch.save(stored)
     document = ModelDocument(
         name=description.name,
@@ -83,6 +93,7 @@ def save_model(
             _Condition(**asdict(c.attribute), values=c.values, low=c.low, high=c.high)
             for c in description.code.conditions
         ),
+        measurers=measurer.describe() if measurer else [],
         weights_sha256=hashlib.sha256(blob).hexdigest(),
         about=dict(description.about),
     )
@@ -136,12 +147,14 @@ def load_model(folder: Path, expected: str | None = None, device: str = "cpu") -
     network = make_network(description).to_empty(device="cpu")
     try:
         weights = {name: values.float() for name, values in safetensors.torch.load(blob).items()}
+        readers = {name.removeprefix(READERS): weights.pop(name) for name in list(weights) if name.startswith(READERS)}
         network.load_state_dict(weights)
-    except (SafetensorError, RuntimeError) as error:
+        measurer = read_measurer(document.measurers, document.shape, readers) if document.measurers else None
+    except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise ModelError(
             f"'{folder / WEIGHTS_FILE}' does not fit the network that '{MODEL_FILE}' describes."
         ) from error
-    return Generator(description, network, found, device)
+    return Generator(description, network, found, device, measurer)
 
 
 def read_description(folder: Path) -> ModelDescription:

@@ -1,4 +1,4 @@
-"""Made-up images that tiny models can learn: a disc whose size is the sex, brightness the age, with a dot if ill."""
+"""Made-up images that tiny models can learn: a disc of the sex's size, a bar as long as the age, a dot if ill."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def draw_faces(count: int, seed: int = 0, side: int = 16) -> ImageSet:
         radius = 0.2 if women[number] else 0.35
         disc = 1 / (1 + np.exp(((y - cy) ** 2 + (x - cx) ** 2 - radius**2) * 150))
         dot = 0.5 * ill[number] * np.exp(-((y - 0.15) ** 2 + (x - 0.15) ** 2) * 200)
-        images[number] = np.clip(disc * (0.3 + age[number] / 160) + dot, 0, 1)
+        bar = (y > 0.85) * np.clip((age[number] / 100 - x) * side, 0, 1)
+        images[number] = np.clip(0.7 * disc + dot + 0.5 * bar, 0, 1)
     columns = {
         "sex": ["F" if woman else "M" for woman in women],
         "age_years": [int(value) for value in age],
