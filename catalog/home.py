@@ -1,6 +1,7 @@
 """Where everything of Cohortium is stored, and how paths below it are built: from checked names only.
 
     <home>/catalog.sqlite                                       DuckLake metadata
+    <home>/models/<hash>/                                       models that cohorts were drawn by
     <home>/writer.lock                                          held by the one committer
     <home>/data/main/<table>/*.parquet                          rows of the tables
     <home>/data/main/pixels/<cohort_id>/<shard_id>.<hash>.parquet   shards
@@ -65,6 +66,11 @@ class Home:
     def pixels(self) -> Path:
         """The folder of the table ``pixels``, which holds all shards."""
         return self.data / "main" / "pixels"
+
+    @property
+    def models(self) -> Path:
+        """The folder of the models that cohorts were drawn by, each in a folder named by its hash."""
+        return self.root / "models"
 
     def cohort_folder(self, cohort_id: str) -> Path:
         """Return the folder of a cohort's shards; raises CatalogError if the id is not a plain name."""

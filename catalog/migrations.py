@@ -26,7 +26,12 @@ class Migration:
         return tuple(sql for table in TABLES for sql in _table_statements(table, self.number))
 
 
-MIGRATIONS = (Migration(1, "first tables"), Migration(2, "references"), Migration(3, "scorecards"))
+MIGRATIONS = (
+    Migration(1, "first tables"),
+    Migration(2, "references"),
+    Migration(3, "scorecards"),
+    Migration(4, "attributes of subjects"),
+)
 LATEST = MIGRATIONS[-1].number
 
 

@@ -18,12 +18,13 @@ WINDOW_PERCENTILES = (1.0, 99.5)
 _PLANES = ((2, 0, 1), (1, 0, 2), (0, 1, 2))  # (cut, horizontal, vertical) axes: axial, coronal, sagittal
 
 
-def draw_preview(image_id: str, pixels: NDArray[Any], spacing_mm: tuple[float, ...]) -> bytes:
+def draw_preview(image_id: str, pixels: NDArray[Any], spacing_mm: tuple[float, ...] | None) -> bytes:
     """Return a PNG, 80 pixels high, of the middle slices of ``pixels`` (volumes: axial, coronal, sagittal).
 
-    Grey levels run from the 1st to the 99.5th percentile of those slices. Raises CatalogError unless 2D or 3D.
+    Pixels are square where the spacing is not known. Grey levels run from the 1st to the 99.5th percentile of those
+    slices. Raises CatalogError unless 2D or 3D.
     """
-    slices = [_to_panel(*cut) for cut in _cut_slices(pixels, spacing_mm)]
+    slices = [_to_panel(*cut) for cut in _cut_slices(pixels, spacing_mm or (1.0,) * pixels.ndim)]
     low, high = np.percentile(np.concatenate([panel.ravel() for panel in slices]), WINDOW_PERCENTILES)
     scale = 255.0 / max(float(high - low), 1e-12)
     grey = [np.clip((panel - low) * scale, 0, 255).astype(np.uint8) for panel in slices]

@@ -25,16 +25,16 @@ from synth.nouns import Scan, Subject
 BATCH_IMAGES = 256  # image rows looked up by one query
 _IMAGE_ROWS = """
     SELECT i.*, s.years_since_first, s.age_years, s.brain_ml, s.ventricle_ml, s.lesion_ml, s.engine, s.engine_version,
-           s.manufacturer, s.manufacturer_model, s.field_strength_t, s.parameters_json,
+           s.manufacturer, s.manufacturer_model, s.field_strength_t, s.parameters_json, s.attributes_json,
            p.subject_index, p.age_years AS age_first_visit_years, p.sex, p.diagnosis, p.intracranial_ml,
-           p.design_weight, p.visits
+           p.design_weight, p.visits, p.attributes_json AS subject_attributes_json
     FROM images AS i
     LEFT JOIN scans AS s ON s.scan_id = i.scan_id
     LEFT JOIN subjects AS p ON p.subject_id = i.subject_id
     WHERE i.image_id IN (SELECT unnest(CAST(? AS VARCHAR[])))
 """
 _VISITS = """
-    SELECT DISTINCT visit, years_since_first, age_years, brain_ml, ventricle_ml, lesion_ml
+    SELECT DISTINCT visit, years_since_first, age_years, brain_ml, ventricle_ml, lesion_ml, attributes_json
     FROM scans WHERE subject_id = ? ORDER BY visit
 """
 _PLACES = "image_id, shard_id, row_group, row_in_group"

@@ -165,14 +165,15 @@ class StoredImage:
     """One image as stored: pixels and masks verified against their SHA-256.
 
     ``pixels`` times ``intensity_scale`` is the signal in ``intensity_unit``; ``affine`` maps voxel indices to
-    millimetres (RAS+, 4 x 4). ``row`` is the image's row of the catalog joined with its scan and subject.
+    millimetres (RAS+, 4 x 4); it and the spacing are None where they are not known. ``row`` is the image's row of the
+    catalog joined with its scan and subject.
     """
 
     image_id: str
     pixels: NDArray[Any]
     masks: Mapping[str, NDArray[Any]]
-    spacing_mm: tuple[float, ...]
-    affine: NDArray[np.float64]
+    spacing_mm: tuple[float, ...] | None
+    affine: NDArray[np.float64] | None
     intensity_scale: float
     intensity_unit: str
     scan: Scan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from catalog.codec import encode_array, hash_array
 from catalog.preview import draw_preview
 from catalog.tables import PIXELS, Table
 from synth.errors import CatalogError
-from synth.nouns import GateResult, Image, Measurement, Scan, ShardPlan, Subject, Visit
+from synth.nouns import AttributeValue, GateResult, Image, Measurement, Scan, ShardPlan, Subject, Visit
 
 _MEASUREMENT = pa.struct(
     [("name", pa.string()), ("unit", pa.string()), ("requested", pa.float64()), ("measured", pa.float64()),
@@ -33,7 +33,19 @@ def arrow_types(table: Table, nested: Mapping[str, Any]) -> list[tuple[str, Any]
     return [(c.name, nested[c.name] if c.name in nested else _ARROW_TYPES[c.type]) for c in table.columns]
 
 
-SHARD_SCHEMA: Any = pa.schema([pa.field(name, kind) for name, kind in arrow_types(PIXELS, _NESTED)])
+_FIELDS = [pa.field(name, kind) for name, kind in arrow_types(PIXELS, _NESTED)]
+_ATTRIBUTES = ("subject_attributes_json", "attributes_json")
+ATTRIBUTE_SCHEMA: Any = pa.schema(_FIELDS)
+SHARD_SCHEMA: Any = pa.schema([one for one in _FIELDS if one.name not in _ATTRIBUTES])
+
+
+def choose_schema(subjects: Iterable[Subject]) -> Any:
+    """Return the schema of a shard of ``subjects``.
+
+    Columns of attributes are left out where there are none, so that shards made before there were any keep their bytes.
+    """
+    known = any(subject.attributes or any(visit.attributes for visit in subject.visits) for subject in subjects)
+    return ATTRIBUTE_SCHEMA if known else SHARD_SCHEMA
 
 
 EncodedMasks = dict[int, tuple[NDArray[Any], dict[str, Any]]]  # by id; the mask is kept, so its id stays its own
@@ -54,8 +66,8 @@ def image_row(plan: ShardPlan, subject: Subject, image: Image, encoded: EncodedM
         "status": "ok" if all(m.within for m in image.measurements) else "missed",
         "dtype": image.pixels.dtype.name,
         "shape": list(image.pixels.shape),
-        "spacing_mm": [float(mm) for mm in image.spacing_mm],
-        "affine": [float(value) for value in image.affine.ravel()],
+        "spacing_mm": None if image.spacing_mm is None else [float(mm) for mm in image.spacing_mm],
+        "affine": None if image.affine is None else [float(value) for value in image.affine.ravel()],
         "intensity_scale": float(image.intensity_scale),
         "intensity_unit": image.intensity_unit,
         "mask_names": [mask["name"] for mask in masks],
@@ -82,9 +94,11 @@ def _check_image(plan: ShardPlan, subject: Subject, image: Image) -> None:
     if (scan.cohort_id, scan.subject_id) != (plan.cohort_id, subject.subject_id):
         raise CatalogError(f"image '{image.image_id}' is of subject '{scan.subject_id}' of cohort '{scan.cohort_id}', "
                            f"not of '{subject.subject_id}' of '{plan.cohort_id}'.")  # fmt: skip
-    if image.pixels.size == 0 or len(image.spacing_mm) != image.pixels.ndim or image.affine.shape != (4, 4):
+    spaced = image.spacing_mm is None or len(image.spacing_mm) == image.pixels.ndim
+    if image.pixels.size == 0 or not spaced or (image.affine is not None and image.affine.shape != (4, 4)):
         raise CatalogError(
-            f"image '{image.image_id}' must have pixels, a spacing for each of its axes and a 4 x 4 affine."
+            f"image '{image.image_id}' must have pixels, a spacing for each of its axes (or none) and a 4 x 4 affine "
+            "(or none)."
         )
     for name, mask in image.masks.items():
         if mask.shape != image.pixels.shape:
@@ -114,12 +128,26 @@ def _subject_columns(subject: Subject) -> dict[str, Any]:
         "subject_manufacturer": subject.manufacturer,
         "subject_manufacturer_model": subject.manufacturer_model,
         "subject_field_strength_t": subject.field_strength_t,
+        "subject_attributes_json": _dump_attributes(subject.attributes),
     }
 
 
 def _visit_columns(visit: Visit) -> dict[str, Any]:
     names = ("visit", "years_since_first", "age_years", "brain_ml", "ventricle_ml", "lesion_ml")
-    return {name: getattr(visit, name) for name in names}
+    return {**{name: getattr(visit, name) for name in names}, "attributes_json": _dump_attributes(visit.attributes)}
+
+
+def _dump_attributes(values: Mapping[str, AttributeValue]) -> str | None:
+    try:
+        return dump_json(values) if values else None
+    except (TypeError, ValueError) as error:
+        raise CatalogError(f"attributes {dict(values)} must be text, finite numbers or tuples of text.") from error
+
+
+def read_attributes(text: str | None) -> dict[str, AttributeValue]:
+    """Return the attributes in a column attributes_json."""
+    values: dict[str, Any] = json.loads(text) if text else {}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _scan_columns(scan: Scan) -> dict[str, Any]:
@@ -152,10 +180,19 @@ def scan_from_row(row: Mapping[str, Any]) -> Scan:
 
 
 def subject_from_rows(row: Mapping[str, Any], visits: list[dict[str, Any]]) -> Subject:
-    """Return the subject in a row of ``subjects``, with ``visits``: one mapping a visit with the fields of Visit."""
+    """Return the subject in a row of ``subjects``, with ``visits``: mappings with the columns of ``scans``."""
     names = ("subject_id", "cohort_id", "subject_index", "age_years", "sex", "diagnosis", "intracranial_ml",
              "manufacturer", "manufacturer_model", "field_strength_t", "design_weight")  # fmt: skip
-    return Subject(**{name: row[name] for name in names}, visits=tuple(Visit(**visit) for visit in visits))
+    return Subject(
+        **{name: row[name] for name in names},
+        visits=tuple(_visit_from_row(visit) for visit in visits),
+        attributes=read_attributes(row["attributes_json"]),
+    )
+
+
+def _visit_from_row(row: Mapping[str, Any]) -> Visit:
+    names = ("visit", "years_since_first", "age_years", "brain_ml", "ventricle_ml", "lesion_ml")
+    return Visit(**{name: row[name] for name in names}, attributes=read_attributes(row["attributes_json"]))
 
 
 def gate_from_row(row: Mapping[str, Any]) -> GateResult:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from catalog.home import LONGEST_ID, Home, check_name, explain_refusals, make_folder, resolve_home, sync_folder
 from catalog.records import DamagedShard, ShardRecord
-from catalog.rows import SHARD_SCHEMA, EncodedMasks, image_row
+from catalog.rows import EncodedMasks, choose_schema, image_row
 from synth.errors import CatalogError
 from synth.nouns import Image, ShardPlan, Subject
 
@@ -124,12 +124,13 @@ def write_hashed(
 def _write_images(sink: HashingSink, plan: ShardPlan, subjects: Sequence[Subject], images: Iterable[Image]) -> int:
     """Write all images and the footer; return the number of images."""
     rows = _ordered_rows(plan, _index_subjects(plan, subjects), images)
-    writer = _open_writer(sink, plan)
+    schema = choose_schema(subjects)
+    writer = _open_writer(sink, plan, schema)
     count, finished = 0, False
     try:
         for number, group in enumerate(_row_groups(rows)):
             placed = [{**row, "row_group": number, "row_in_group": place} for place, row in enumerate(group)]
-            writer.write_table(pa.Table.from_pylist(placed, schema=SHARD_SCHEMA), row_group_size=len(placed))
+            writer.write_table(pa.Table.from_pylist(placed, schema=schema), row_group_size=len(placed))
             count += len(placed)
         finished = True
     finally:
@@ -149,7 +150,7 @@ def _index_subjects(plan: ShardPlan, subjects: Sequence[Subject]) -> dict[str, S
     return {subject.subject_id: subject for subject in subjects}
 
 
-def _open_writer(sink: HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
+def _open_writer(sink: HashingSink, plan: ShardPlan, schema: Any) -> pq.ParquetWriter:
     metadata = {
         "cohortium.synthetic": "YES",
         "cohortium.notice": "Synthetic data made by Cohortium; no real person is shown.",
@@ -160,8 +161,8 @@ def _open_writer(sink: HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
     }
     writer = pq.ParquetWriter(
         pa.PythonFile(sink, mode="w"),
-        SHARD_SCHEMA,
-        compression={leaf: "none" if leaf in _BLOBS else "zstd" for leaf in leaf_names(SHARD_SCHEMA)},
+        schema,
+        compression={leaf: "none" if leaf in _BLOBS else "zstd" for leaf in leaf_names(schema)},
         use_dictionary=list(_DICTIONARY),  # type: ignore[arg-type]  # the stubs know only bool
         write_statistics=list(_WITH_STATISTICS),
         write_page_checksum=True,
@@ -169,6 +170,11 @@ def _open_writer(sink: HashingSink, plan: ShardPlan) -> pq.ParquetWriter:
     )
     writer.add_key_value_metadata(metadata)
     return writer
+
+
+def column_names(home: Home, record: ShardRecord) -> list[str]:
+    """Return the columns of a shard; raises OSError if it cannot be read."""
+    return list(pq.read_schema(home.resolve_below(record.path)).names)
 
 
 def leaf_names(layout: Any) -> list[str]:

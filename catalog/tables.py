@@ -94,7 +94,11 @@ SUBJECTS = Table(
         field_strength_t   | DOUBLE  | Field strength of the scanner in tesla.
         design_weight      | DOUBLE  | Weight that undoes deliberate oversampling: sums of it estimate the population.
         visits             | INTEGER | Number of visits.
-    """),
+    """)
+    + _columns(
+        "attributes_json | VARCHAR | What else is known of the subject on all visits, as JSON: name to value; or null.",
+        since=4,
+    ),
 )
 
 SCANS = Table(
@@ -117,7 +121,11 @@ SCANS = Table(
         manufacturer_model | VARCHAR | Model of the scanner.
         field_strength_t   | DOUBLE  | Field strength of the scanner in tesla.
         parameters_json    | VARCHAR | Every drawn parameter as JSON; the image can be regenerated from it.
-    """),
+    """)
+    + _columns(
+        "attributes_json | VARCHAR | What else is known of the subject on this visit, as JSON: name to value; or null.",
+        since=4,
+    ),
 )
 
 IMAGES = Table(
@@ -210,7 +218,14 @@ PIXELS = Table(
         preview            | BLOB    | Small PNG with the middle slices, marked as synthetic.
         pixels             | BLOB    | Pixels: raw bytes with equal-significance bytes brought together, then zstd.
         masks              | {_MASKS} | Masks with name, NumPy type, SHA-256 and data encoded like the pixels.
-    """),
+    """)
+    + _columns(
+        """
+        subject_attributes_json | VARCHAR | What else is known of the subject on all visits, as JSON, or null.
+        attributes_json         | VARCHAR | What else is known of the subject on this visit, as JSON, or null.
+        """,
+        since=4,
+    ),
 )
 
 REPORTS = Table(

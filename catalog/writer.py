@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 
 from catalog.home import Home, check_name, explain_refusals, resolve_home, sync_file, sync_folder
 from catalog.lake import ALIAS, LOCK_TIMEOUT_S, lock_writer, open_read_write, quote
 from catalog.migrations import apply_migrations
 from catalog.records import CohortRow, ShardRecord
 from catalog.rows import dump_json
-from catalog.tables import IMAGES, SCANS, Table
+from catalog.tables import IMAGES, SCANS, SUBJECTS, Table
 from synth.errors import CatalogError, DamagedShardError
 
-_SUBJECTS = """
-    SELECT DISTINCT subject_id, cohort_id, subject_index, age_first_visit_years,
-           CAST(floor(age_first_visit_years / 10) * 10 AS INTEGER), sex, diagnosis, intracranial_ml,
-           subject_manufacturer, subject_manufacturer_model, subject_field_strength_t, design_weight, visits
-    FROM {source} ORDER BY subject_index
-"""
+_SUBJECTS = {  # column of subjects -> where a shard has it, if not under the same name
+    "age_years": "age_first_visit_years",
+    "age_decade": "CAST(floor(age_first_visit_years / 10) * 10 AS INTEGER)",
+    "manufacturer": "subject_manufacturer",
+    "manufacturer_model": "subject_manufacturer_model",
+    "field_strength_t": "subject_field_strength_t",
+    "attributes_json": "subject_attributes_json",
+}
 _MEASUREMENTS = """
     SELECT image_id, cohort_id, m.name, m.unit, m.requested, m.measured, m.tolerance, m."within"
     FROM (SELECT image_id, cohort_id, unnest(measurements) AS m FROM {source})
@@ -192,11 +195,30 @@ def _insert_rows(connection: duckdb.DuckDBPyConnection, paths: list[Path]) -> No
     """Copy everything but the blobs from the shards into the tables, and register the shards as ``pixels``."""
     files = f"[{', '.join(quote(str(path)) for path in paths)}]"
     source = f"read_parquet({files})"
-    connection.execute("INSERT INTO subjects" + _SUBJECTS.format(source=source))
-    connection.execute(f"INSERT INTO scans SELECT DISTINCT {', '.join(c.name for c in SCANS.columns)} FROM {source}")
-    connection.execute(f"INSERT INTO images SELECT {', '.join(c.name for c in IMAGES.columns)} FROM {source}")
+    present = set(pq.read_schema(paths[0]).names) if paths else set()  # all shards of a cohort have the same columns
+    _copy_columns(connection, SUBJECTS, source, present, _SUBJECTS, "ORDER BY subject_index")
+    _copy_columns(connection, SCANS, source, present)
+    _copy_columns(connection, IMAGES, source, present, distinct=False)
     connection.execute("INSERT INTO measurements" + _MEASUREMENTS.format(source=source))
-    connection.execute(f"CALL ducklake_add_data_files('{ALIAS}', 'pixels', {files})")
+    connection.execute(f"CALL ducklake_add_data_files('{ALIAS}', 'pixels', {files}, allow_missing => true)")
+
+
+def _copy_columns(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    source: str,
+    present: set[str],
+    named: Mapping[str, str] | None = None,
+    ending: str = "",
+    distinct: bool = True,
+) -> None:
+    """Copy the columns of ``table`` that the shards have; those of attributes are missing where there are none."""
+    chosen = {column.name: (named or {}).get(column.name, column.name) for column in table.columns}
+    chosen = {name: found for name, found in chosen.items() if not name.endswith("attributes_json") or found in present}
+    names, values = ", ".join(chosen), ", ".join(chosen.values())
+    connection.execute(
+        f"INSERT INTO {table.name} ({names}) SELECT {'DISTINCT' if distinct else ''} {values} FROM {source} {ending}"
+    )
 
 
 def _check_counts(connection: duckdb.DuckDBPyConnection, cohort: CohortRow) -> None:

@@ -35,6 +35,34 @@ BAND_MIX = """
     GROUP BY category ORDER BY min(age_years)
 """
 OTHER_AGES = "other"
+_FIRST_VISITS = """
+    people AS (
+        SELECT p.design_weight, coalesce(s.attributes_json, '{}') AS own, coalesce(p.attributes_json, '{}') AS common
+        FROM subjects AS p JOIN (
+            SELECT DISTINCT subject_id, attributes_json FROM scans WHERE cohort_id = $1 AND visit = 0
+        ) AS s ON s.subject_id = p.subject_id
+    )
+"""
+ATTRIBUTES = f"""
+    WITH {_FIRST_VISITS}, pairs AS (
+        SELECT unnest(json_keys(text)) AS name, text
+        FROM (SELECT own AS text FROM people UNION SELECT common FROM people)
+    )
+    SELECT name, max(json_type(text -> ('$."' || name || '"'))) AS kind FROM pairs
+    WHERE name NOT IN ('sex', 'diagnosis', 'age_years') GROUP BY name HAVING kind IN ('VARCHAR', 'ARRAY') ORDER BY name
+"""
+ATTRIBUTE_MIX = f"""
+    WITH {_FIRST_VISITS}, labels AS (
+        SELECT design_weight, unnest(CASE WHEN json_type(found) = 'VARCHAR' THEN [found ->> '$']
+                                          WHEN json_array_length(found) = 0 THEN ['none']
+                                          ELSE from_json(found, '["VARCHAR"]') END) AS category
+        FROM (SELECT design_weight, coalesce(own -> ('$."' || $2 || '"'), common -> ('$."' || $2 || '"')) AS found
+              FROM people)
+    )
+    SELECT category, count(*) AS subjects, count(*) / (SELECT count(*) FROM people) AS drawn,
+           sum(design_weight) / (SELECT sum(design_weight) FROM people) AS weighted
+    FROM labels WHERE category IS NOT NULL GROUP BY category ORDER BY subjects DESC, category
+"""
 PREVALENCE = """
     SELECT count(*) AS stratum, count(*) FILTER (diagnosis = $2) AS subjects,
            count(*) FILTER (diagnosis = $2) / count(*) AS drawn,
@@ -58,7 +86,7 @@ SUBJECTS_BEFORE = f"""
         ORDER BY subject_index DESC LIMIT {SUBJECTS_PER_PAGE})
 """
 SUBJECT_IMAGES = """
-    SELECT i.image_id, i.kind, i.visit, i.status, s.years_since_first, s.age_years
+    SELECT i.image_id, i.kind, i.visit, i.status, s.years_since_first, s.age_years, s.attributes_json
     FROM images AS i JOIN scans AS s ON s.scan_id = i.scan_id
     WHERE i.cohort_id = ? AND i.subject_id = ? ORDER BY i.visit, i.kind, i.image_id
 """
@@ -167,7 +195,7 @@ def list_images(found: str) -> str:
     """Return the query for one page of the images in ``found``; it takes an offset as its last parameter."""
     return (
         "SELECT i.image_id, i.subject_id, i.kind, i.visit, i.status, s.age_years, p.sex, p.diagnosis, "
-        f"s.field_strength_t, s.lesion_ml {found} "
+        f"s.field_strength_t, s.lesion_ml, s.attributes_json {found} "
         f"ORDER BY p.subject_index, i.visit, i.kind, i.image_id LIMIT {IMAGES_PER_PAGE} OFFSET ?"
     )
 

@@ -116,6 +116,21 @@ def draw_slice(volume: Volume, plane: str, place: tuple[int, int, int], display:
     return _to_png(canvas, title)
 
 
+def draw_picture(pixels: NDArray[Any], spacing_mm: tuple[float, ...] | None, display: Display, title: str) -> bytes:
+    """Return a picture, indexed (y, x) from its top left corner, as a PNG marked as synthetic."""
+    sides = [n * mm for n, mm in zip(pixels.shape, spacing_mm or (1.0, 1.0), strict=True)]
+    height, width = (max(1, round(side * PANEL_PX / max(sides))) for side in sides)
+    grey = (pixels.astype(np.float32) - (display.level - display.window / 2)) * (255.0 / max(display.window, 1e-6))
+    shown = PilImage.fromarray(np.clip(grey, 0, 255)).resize((width, height), PilImage.Resampling.BICUBIC)
+    canvas = PilImage.new("RGB", (PANEL_PX, PANEL_PX))
+    picture = np.clip(np.asarray(shown), 0, 255).astype(np.uint8)
+    canvas.paste(PilImage.fromarray(picture).convert("RGB"), ((PANEL_PX - width) // 2, (PANEL_PX - height) // 2))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(20)
+    draw.multiline_text((14, 12), title, font=font, fill=_INK)
+    draw.text((14, PANEL_PX - 14), "SYNTHETIC", font=font, fill=_FAINT, anchor="lb")
+    return _to_png(canvas, title)
+
+
 def _sides(volume: Volume, *axes: int) -> list[tuple[int, float]]:
     return [(volume.pixels.shape[axis], volume.spacing_mm[axis]) for axis in axes]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -63,11 +64,14 @@ def read_previews(image_ids: tuple[str, ...]) -> dict[str, bytes]:
 
 
 @st.cache_resource(show_spinner=False, max_entries=6)
-def _image(root: str, image_id: str) -> tuple[StoredImage, Volume]:
+def _image(root: str, image_id: str) -> tuple[StoredImage, Volume | None]:
     image = _open(root).image(image_id)
-    return image, orient_volume(image.pixels, image.masks, image.affine)
+    if image.pixels.ndim != 3:
+        return image, None
+    affine = np.diag([*(image.spacing_mm or (1.0,) * 3), 1.0]) if image.affine is None else image.affine
+    return image, orient_volume(image.pixels, image.masks, affine)
 
 
-def read_image(image_id: str) -> tuple[StoredImage, Volume]:
-    """Return one verified image, and it in RAS order; shared between sessions, so it must not be changed."""
+def read_image(image_id: str) -> tuple[StoredImage, Volume | None]:
+    """Return one verified image, and it in RAS order (None if it is a picture); shared, so it must not be changed."""
     return _image(find_root(), image_id)

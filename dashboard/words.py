@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from synth.nouns import AttributeValue
+
 SYNTHETIC = "Synthetic data"
 SCORECARD_GATE = "scorecard."  # begins the names of gates that look at a scorecard of images
 STATUS = {"released": "Released", "refused": "Refused", "built": "Built"}
@@ -41,8 +43,10 @@ _UNITS = {"ms": "ms", "mm": "mm", "deg": "°", "ml": "mL", "t": "T", "years": "y
 _SHORT_UNIT = {"1": ""}
 
 
-def name_diagnosis(diagnosis: str) -> str:
-    """Return a diagnosis as one writes it."""
+def name_diagnosis(diagnosis: str | None) -> str:
+    """Return a diagnosis as one writes it; a dash where it is not known."""
+    if not isinstance(diagnosis, str):  # None, or pandas' NaN
+        return "—"
     return DIAGNOSIS.get(diagnosis, _capitalise(diagnosis.replace("-", " ").replace("alzheimer ", "Alzheimer ")))
 
 
@@ -64,6 +68,13 @@ def name_parameter(name: str) -> str:
     if stem and unit in _UNITS:
         return f"{_capitalise(stem.replace('_', ' '))} ({_UNITS[unit]})"
     return _capitalise(name.replace("_", " "))
+
+
+def name_value(value: AttributeValue) -> str:
+    """Return the value of an attribute as one writes it."""
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return "—" if value is None else number(value) if isinstance(value, int | float) else value
 
 
 def name_visit(visit: int) -> str:

@@ -6,7 +6,7 @@ Foreign files go through the adapters of ``cohortium import`` in their limited p
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog import Catalog, Reference
+from catalog.rows import read_attributes
 from flows.import_feed import read_items, read_plan
 from flows.imports import hash_source
 from synth.errors import CatalogError, suggest_nearest
 from synth.evaluation.images.layout import Form, NotComparableError
-from synth.nouns import Attribute, AttributeValue, ReferenceImage, RefusedItem
+from synth.nouns import Attribute, AttributeKind, AttributeValue, ReferenceImage, RefusedItem
 from synth.references.plan import Budget, Options, ReferencePlan
 from synth.references.splits import DEFAULT_SHARES
 from synth.seeds import COHORT_LEVEL, stream
@@ -158,7 +159,8 @@ class CohortSource:
         for image in self.catalog.images(self.image_ids):
             axes = "xyz" if image.pixels.ndim == 3 else "yx"
             form = Form(axes, image.pixels.shape, image.pixels.dtype.name, image.spacing_mm)
-            values = {name: image.row[name] for name in names}
+            known = {**image.row, **_read_own(image.row)}
+            values = {name: known.get(name) for name in names}
             yield SourceImage(image.image_id, image.row["subject_id"], values, image.pixels, form, image.affine)
 
 
@@ -279,7 +281,39 @@ def _open_cohort(catalog: Catalog, cohort_id: str, choice: Choice) -> CohortSour
     chosen = choice.draw(len(ids))
     digest = catalog.sql("SELECT images_hash FROM cohorts WHERE cohort_id = ?", [cohort_id]).scalar()
     picked = [name for place, name in enumerate(ids) if chosen is None or place in chosen]
-    return CohortSource(catalog, cohort_id, kind, str(digest), picked)
+    return CohortSource(catalog, cohort_id, kind, str(digest), picked, _list_attributes(catalog, cohort_id))
+
+
+def _list_attributes(catalog: Catalog, cohort_id: str) -> tuple[Attribute, ...]:
+    """Return the attributes that subjects of a cohort have: columns that are not all empty, and their own."""
+    query = """
+        SELECT DISTINCT p.attributes_json AS subject_attributes_json, s.attributes_json
+        FROM scans AS s JOIN subjects AS p ON p.subject_id = s.subject_id WHERE s.cohort_id = ?
+    """
+    own: dict[str, Attribute] = {}
+    for row in catalog.sql(query, [cohort_id]).dicts():
+        for name, value in _read_own(row).items():
+            if value is not None and (name not in own or own[name].kind == "integer"):
+                own[name] = Attribute(name, _find_kind(value))
+    places = {"sex": "p.sex", "diagnosis": "p.diagnosis"}
+    columns = ", ".join(f"count({places.get(a.name, f's.{a.name}')})" for a in COHORT_ATTRIBUTES)
+    query = f"SELECT {columns} FROM scans AS s JOIN subjects AS p ON p.subject_id = s.subject_id WHERE s.cohort_id = ?"
+    counts = next(iter(catalog.sql(query, [cohort_id]).rows()))
+    known = {a.name: a for a, count in zip(COHORT_ATTRIBUTES, counts, strict=True) if count}
+    for name in own.keys() & known.keys():
+        own[name] = replace(own[name], unit=known[name].unit, description=known[name].description)
+    return tuple({**known, **own}.values())
+
+
+def _read_own(row: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """Return the attributes in a row of an image that are no columns of the catalog."""
+    return {**read_attributes(row["subject_attributes_json"]), **read_attributes(row["attributes_json"])}
+
+
+def _find_kind(value: AttributeValue) -> AttributeKind:
+    if isinstance(value, tuple):
+        return "set"
+    return "integer" if isinstance(value, int) else "continuous" if isinstance(value, float) else "categorical"
 
 
 def _open_split(catalog: Catalog, images: str, choice: Choice) -> SplitSource:

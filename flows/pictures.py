@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from catalog import Catalog
+from catalog.rows import read_attributes
+from synth.nouns import AttributeValue
 
 _TEXT_HEIGHT = 14
 _GAP = 6
+PICTURES = 6  # small pictures in a line of the sheet
+_TILE_WIDTH = 150
+_TILE_LINES = 3  # of text above a picture
 
 # Evenly spaced over subject index, one row of the sheet per subject and visit.
 _CHOICE = """
     WITH sessions AS (
         SELECT i.subject_id, i.visit, s.diagnosis, s.sex, any_value(c.age_years) AS age_years,
-               any_value(c.field_strength_t) AS field_strength_t,
+               any_value(c.field_strength_t) AS field_strength_t, any_value(c.attributes_json) AS attributes_json,
                row_number() OVER (ORDER BY s.subject_index, i.visit) - 1 AS place, count(*) OVER () AS total
         FROM images AS i JOIN subjects AS s USING (subject_id) JOIN scans AS c USING (scan_id)
         WHERE i.cohort_id = $1 GROUP BY i.subject_id, i.visit, s.diagnosis, s.sex, s.subject_index
@@ -29,17 +36,22 @@ _CHOICE = """
 
 
 def draw_contact_sheet(catalog: Catalog, cohort_id: str, kinds: Sequence[str], path: Path, rows: int = 8) -> Path:
-    """Draw ``rows`` visits of a cohort, ``kinds`` in order as columns, write the PNG to ``path`` and return it."""
-    sessions = catalog.sql(_CHOICE, [cohort_id, rows]).dicts()
-    lines = []
+    """Draw ``rows`` visits of a cohort, ``kinds`` in order as columns, write the PNG to ``path`` and return it.
+
+    Pictures are small, so that a line holds several visits of them.
+    """
+    shape = catalog.sql("SELECT any_value(shape) FROM images WHERE cohort_id = ?", [cohort_id]).scalar()
+    across = max(1, PICTURES // len(kinds)) if len(shape or ()) == 2 else 1
+    sessions = catalog.sql(_CHOICE, [cohort_id, rows * across]).dicts()
+    tiles = []
     for session in sessions:
         query = "SELECT image_id, kind FROM images WHERE subject_id = ? AND visit = ?"
         images = catalog.sql(query, [session["subject_id"], session["visit"]]).dicts()
         images.sort(key=lambda image: kinds.index(image["kind"]))
         previews = catalog.previews([image["image_id"] for image in images])
         panels = [(image["kind"], Image.open(io.BytesIO(previews[image["image_id"]])).convert("L")) for image in images]
-        lines.append((_describe_session(session), panels))
-    sheet = _paste_lines(lines)
+        tiles.append((_describe_session(session), panels))
+    sheet = _paste_lines(tiles) if across == 1 else _paste_grid(tiles, across)
     path.parent.mkdir(parents=True, exist_ok=True)
     marks = PngInfo()
     marks.add_text("Synthetic", "YES")
@@ -53,11 +65,19 @@ def embed_picture(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def _describe_session(session: dict[str, object]) -> str:
-    return (
-        f"{session['subject_id']} visit {session['visit']}: {session['sex']}, {session['age_years']:.0f} y, "
-        f"{session['diagnosis']}, {session['field_strength_t']:g} T"
-    )
+def _describe_session(session: dict[str, Any]) -> str:
+    words = [f"{session['subject_id']} visit {session['visit']}:"]
+    words += [session["sex"]] if session["sex"] is not None else []
+    words += [f"{session['age_years']:.0f} y"] if session["age_years"] is not None else []
+    words += [session["diagnosis"]] if session["diagnosis"] is not None else []
+    words += [f"{session['field_strength_t']:g} T"] if session["field_strength_t"] is not None else []
+    others = read_attributes(session["attributes_json"])
+    words += [_write_value(value) for name, value in others.items() if name not in session and value is not None]
+    return f"{words[0]} {', '.join(words[1:])}"
+
+
+def _write_value(value: AttributeValue) -> str:
+    return " + ".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _paste_lines(lines: list[tuple[str, list[tuple[str, Image.Image]]]]) -> Image.Image:
@@ -74,4 +94,20 @@ def _paste_lines(lines: list[tuple[str, list[tuple[str, Image.Image]]]]) -> Imag
             sheet.paste(panel, (left, top + 2 * _TEXT_HEIGHT))
             left += panel.width + _GAP
         top += height
+    return sheet
+
+
+def _paste_grid(tiles: list[tuple[str, list[tuple[str, Image.Image]]]], across: int) -> Image.Image:
+    """Return the tiles in lines of ``across``; what is written above each is wrapped to its width."""
+    width = max(_TILE_WIDTH, *(sum(panel.width + _GAP for _, panel in panels) for _, panels in tiles))
+    height = max(panel.height for _, panels in tiles for _, panel in panels) + _TILE_LINES * _TEXT_HEIGHT + _GAP
+    sheet = Image.new("L", (across * width, -(-len(tiles) // across) * height), 0)
+    draw = ImageDraw.Draw(sheet)
+    for place, (title, panels) in enumerate(tiles):
+        left, top = place % across * width, place // across * height
+        words = textwrap.wrap(title.partition("-s")[2] or title, width // 6)[:_TILE_LINES]
+        draw.multiline_text((left + 2, top), "\n".join(words), fill=255, spacing=2)
+        for _, panel in panels:
+            sheet.paste(panel, (left, top + _TILE_LINES * _TEXT_HEIGHT))
+            left += panel.width + _GAP
     return sheet

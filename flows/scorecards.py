@@ -32,7 +32,8 @@ from catalog import (
     open_catalog,
 )
 from catalog.home import explain_refusals
-from catalog.rows import SHARD_SCHEMA
+from catalog.rows import ATTRIBUTE_SCHEMA
+from catalog.shards import column_names
 from catalog.tables import PIXELS
 from flows.evaluation_attributes import share_attributes
 from flows.evaluation_sides import list_attributes, open_work_folder, read_reference_form, read_sides
@@ -310,6 +311,8 @@ def _describe(catalog: Catalog, request: EvaluationRequest, source: Source, refe
 def _describe_cohort(catalog: Catalog, source: CohortSource) -> dict[str, Any]:
     row = catalog.sql("SELECT * FROM cohorts WHERE cohort_id = ?", [source.cohort_id]).dicts()[0]
     means = {column.name: column.description for column in PIXELS.columns}
+    shards = catalog.shards(source.cohort_id)
+    present = column_names(catalog.home, shards[0])
     return {
         "title": f"{source.cohort_id} ({source.kind})",
         "description": json.loads(row["spec_json"]).get("description", ""),
@@ -319,12 +322,13 @@ def _describe_cohort(catalog: Catalog, source: CohortSource) -> dict[str, Any]:
         "created_at": row["created_at"].date().isoformat(),
         "files": [
             {"name": Path(shard.path).name, "sha256": shard.sha256, "bytes": shard.bytes}
-            for shard in catalog.shards(source.cohort_id)
+            for shard in shards
         ],
         "columns": [
             {"name": part.name, "type": str(part.type), "description": means[part.name],
              "media_type": "image/png" if part.name == "preview" else ""}
-            for part in SHARD_SCHEMA if "struct" not in str(part.type)  # Croissant cannot say what those hold
+            for part in ATTRIBUTE_SCHEMA
+            if part.name in present and "struct" not in str(part.type)  # Croissant cannot say what those hold
         ],
     }  # fmt: skip
 

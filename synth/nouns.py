@@ -21,32 +21,57 @@ AttributeValue = str | int | float | tuple[str, ...] | None  # None: missing
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What a subject's brain is like on one visit: the values its images are asked to show."""
+    """What a subject is like on one visit: the values its images are asked to show.
+
+    None where the population does not know a value. ``attributes`` holds whatever else it knows of this visit by name.
+    """
 
     visit: int
-    years_since_first: float
-    age_years: float
-    brain_ml: float
-    ventricle_ml: float
-    lesion_ml: float
+    years_since_first: float | None
+    age_years: float | None
+    brain_ml: float | None = None
+    ventricle_ml: float | None = None
+    lesion_ml: float | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One digital person: everything drawn before any pixel. ``design_weight`` undoes deliberate oversampling."""
+    """One digital person: everything drawn before any pixel. ``design_weight`` undoes deliberate oversampling.
+
+    None where the population does not know a value. ``attributes`` holds, by name, whatever it knows of the subject
+    that is the same on all visits; what may change is in those of the visits.
+    """
 
     subject_id: str
     cohort_id: str
     subject_index: int
-    age_years: float
-    sex: Sex
-    diagnosis: str
-    intracranial_ml: float
-    manufacturer: str
-    manufacturer_model: str
-    field_strength_t: float
+    age_years: float | None
+    sex: str | None
+    diagnosis: str | None
+    intracranial_ml: float | None
+    manufacturer: str | None
+    manufacturer_model: str | None
+    field_strength_t: float | None
     design_weight: float
     visits: tuple[Visit, ...]
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+
+    def describe_visit(self, visit: Visit) -> dict[str, AttributeValue]:
+        """Return all that is known of the subject on one visit, by attribute; of equal names the visit's counts."""
+        known = {
+            "sex": self.sex,
+            "diagnosis": self.diagnosis,
+            "intracranial_ml": self.intracranial_ml,
+            "manufacturer": self.manufacturer,
+            "manufacturer_model": self.manufacturer_model,
+            "field_strength_t": self.field_strength_t,
+            "age_years": visit.age_years,
+            "brain_ml": visit.brain_ml,
+            "ventricle_ml": visit.ventricle_ml,
+            "lesion_ml": visit.lesion_ml,
+        }
+        return {n: v for n, v in known.items() if v is not None} | {**self.attributes, **visit.attributes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +88,9 @@ class Scan:
     kind: str
     engine: str
     engine_version: str
-    manufacturer: str
-    manufacturer_model: str
-    field_strength_t: float
+    manufacturer: str | None
+    manufacturer_model: str | None
+    field_strength_t: float | None
     parameters: Mapping[str, Any]
 
 
@@ -89,16 +114,17 @@ class Measurement:
 class Image:
     """Pixels, masks and geometry of one scan.
 
-    ``pixels`` is uint16, C order, indexed (x, y, z) for volumes; stored value times ``intensity_scale`` is the
-    signal in the engine's unit ``intensity_unit``. ``affine`` maps voxel indices to millimetres (RAS+).
-    ``masks`` are uint8 label maps of the same shape.
+    ``pixels`` is uint16, C order, indexed (x, y, z) for volumes and (y, x) for pictures; stored value times
+    ``intensity_scale`` is the signal in the engine's unit ``intensity_unit``. ``affine`` maps voxel indices to
+    millimetres (RAS+); it and ``spacing_mm`` are None where the engine does not know them. ``masks`` are uint8 label
+    maps of the same shape.
     """
 
     image_id: str
     scan: Scan
     pixels: NDArray[np.uint16]
-    affine: NDArray[np.float64]
-    spacing_mm: tuple[float, ...]
+    affine: NDArray[np.float64] | None
+    spacing_mm: tuple[float, ...] | None
     intensity_scale: float
     intensity_unit: str
     masks: Mapping[str, NDArray[np.uint8]]

@@ -9,24 +9,35 @@ import pandas as pd
 import streamlit as st
 
 from catalog import StoredImage
-from dashboard.words import SEX, name_diagnosis, name_measurement, name_parameter, name_unit, number
+from catalog.rows import read_attributes
+from dashboard.words import SEX, name_diagnosis, name_measurement, name_parameter, name_unit, name_value, number
+from synth.nouns import AttributeValue
 
 _TISSUE_NAMES = {"csf": "CSF", "gm": "Grey matter", "wm": "White matter", "lesion": "Lesion"}
 _RELAXATION = {"t1_ms": "T1 (ms)", "t2_ms": "T2 (ms)", "t2star_ms": "T2* (ms)", "proton_density": "Proton density"}
-_PRIVATE = ("_key",)  # seeds of the generators: needed to replay, not to read
-_SHOWN_APART = ("protocol", "relaxation", "requested")
+_PRIVATE = ("_key", "key")  # seeds of the generators: needed to replay, not to read
+_SHOWN_APART = ("protocol", "relaxation", "requested", "row")
 
 
 def describe_scan(image: StoredImage) -> str:
     """Return subject and scanner in one line."""
     row = image.row
-    diagnosis = name_diagnosis(row["diagnosis"])
-    scanner = f"{row['manufacturer']} {row['manufacturer_model']}, {row['field_strength_t']:g} T"
-    return (
-        f"{SEX.get(row['sex'], row['sex'])}, {row['age_years']:.1f} years · {diagnosis} · {scanner} · "
-        f"{' × '.join(map(str, row['shape']))} voxels of {' × '.join(f'{mm:g}' for mm in image.spacing_mm)} mm · "
-        f"`{image.image_id}`"
-    )
+    person = [SEX.get(row["sex"], row["sex"])] if row["sex"] is not None else []
+    person += [f"{row['age_years']:.1f} years"] if row["age_years"] is not None else []
+    words = [", ".join(person)] if person else []
+    words += [name_diagnosis(row["diagnosis"])] if row["diagnosis"] is not None else []
+    words += [f"{name} {name_value(value)}".replace("_", " ") for name, value in read_others(row).items()]
+    if row["manufacturer"] is not None:
+        words.append(f"{row['manufacturer']} {row['manufacturer_model']}, {row['field_strength_t']:g} T")
+    cells = "voxels" if image.pixels.ndim == 3 else "pixels"
+    spacing = "" if image.spacing_mm is None else f" of {' × '.join(f'{mm:g}' for mm in image.spacing_mm)} mm"
+    return " · ".join([*words, f"{' × '.join(map(str, row['shape']))} {cells}{spacing}", f"`{image.image_id}`"])
+
+
+def read_others(row: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """Return what is known of the subject on the visit of an image besides the columns of the catalog."""
+    own = {**read_attributes(row.get("subject_attributes_json")), **read_attributes(row.get("attributes_json"))}
+    return {name: value for name, value in own.items() if name not in row and value is not None}
 
 
 def show_measurements(image: StoredImage) -> None:
@@ -64,7 +75,11 @@ def show_parameters(image: StoredImage) -> None:
     parameters = image.scan.parameters
     st.subheader("Acquisition", anchor=False)
     protocol = {name_parameter(k): number(float(v)) for k, v in parameters.get("protocol", {}).items()}
-    st.table(pd.DataFrame(list(protocol.items()), columns=["Protocol", "Value"]), hide_index=True, border="horizontal")
+    asked = {name_parameter(k): str(v) for k, v in (parameters.get("row") or {}).items()}
+    for title, shown in (("Protocol", protocol), ("Asked of the model", asked)):
+        if shown:
+            table = pd.DataFrame(list(shown.items()), columns=[title, "Value"])
+            st.table(table, hide_index=True, border="horizontal")
     if relaxation := parameters.get("relaxation"):
         with st.expander("Relaxation of the tissues", icon=":material/show_chart:"):
             st.table(tabulate_relaxation(relaxation), border="horizontal")

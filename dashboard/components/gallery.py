@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from dashboard.components.details import read_others
 from dashboard.components.frame import VIEWER_PAGE
 from dashboard.store import read_previews
-from dashboard.words import name_diagnosis, name_visit, number
+from dashboard.words import name_diagnosis, name_value, name_visit, number
 
 
 def viewer_link(image_id: str) -> str:
@@ -19,12 +20,14 @@ def viewer_link(image_id: str) -> str:
 
 def describe_image(row: dict[str, Any]) -> str:
     """Return the subject of a preview in a few words."""
-    words = [f"{row.get('sex') or ''} {row['age_years']:.0f} y".strip()]
+    age = row.get("age_years")
+    words = [f"{row.get('sex') or ''}{'' if age is None else f' {age:.0f} y'}".strip()]
     if row.get("diagnosis") not in (None, "none"):
         words.append(name_diagnosis(row["diagnosis"]))
     if row.get("lesion_ml"):
         words.append(f"lesions {number(row['lesion_ml'], 2)} mL")
-    return " · ".join(words)
+    words += [name_value(value) for value in read_others(row).values()]
+    return " · ".join(word for word in words if word)
 
 
 def show_gallery(rows: list[dict[str, Any]], columns: int = 4) -> None:

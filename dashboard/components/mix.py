@@ -33,7 +33,10 @@ def requested_shares(spec: Mapping[str, Any], attribute: str, drawn: Sequence[st
     With several categories left, their shares follow the population's natural mix and are not part of the recipe.
     """
     population = spec.get("population", {})
-    targets = dict((population.get("targets") or {}).get(attribute) or {})
+    wanted = population.get("targets") or {}
+    targets = dict(wanted.get(attribute) or {})
+    if own := (wanted.get("attributes") or {}).get(attribute):
+        return dict(own)
     if not targets:
         return {}
     if attribute == "age_years":
@@ -53,7 +56,9 @@ def name_category(attribute: str, category: str) -> str:
         return f"{category}–{int(category) + 9} years"
     if attribute == "age_years":
         return "Other ages" if category == OTHER_AGES else f"{category.replace('-', '–')} years"
-    return SEX.get(category, category) if attribute == "sex" else name_diagnosis(category)
+    if attribute == "diagnosis":
+        return name_diagnosis(category)
+    return SEX.get(category, category) if attribute == "sex" else category
 
 
 def tabulate_mix(counts: pd.DataFrame, attribute: str, spec: Mapping[str, Any]) -> pd.DataFrame:

@@ -50,11 +50,12 @@ def show_header(cohort: dict[str, Any], gates: list[dict[str, Any]]) -> None:
             f"**This cohort {verb}.**\n\n" + "\n".join(f"- {reason}" for reason in reasons), icon=":material/block:"
         )
     imaging = spec.get("imaging", {})
+    voxel_mm = imaging.get("resolution_mm") if imaging.get("model") is None else None  # a model has its own grid
     figures = {
         "Subjects": f"{cohort['subjects']:,}",
         "Images": f"{cohort['images']:,}",
         "Contrasts": ", ".join(imaging.get("contrasts", [])) or "—",
-        "Voxel size": f"{imaging['resolution_mm']:g} mm" if "resolution_mm" in imaging else "—",
+        "Voxel size": f"{voxel_mm:g} mm" if voxel_mm is not None else "—",
     }
     for column, (label, value) in zip(st.columns([1, 1, 1.6, 1]), figures.items(), strict=True):
         column.metric(label, value, border=True)
@@ -68,7 +69,9 @@ def show_header(cohort: dict[str, Any], gates: list[dict[str, Any]]) -> None:
 
 def describe_origin(cohort: dict[str, Any], spec: dict[str, Any]) -> str:
     """Return where the cohort comes from, in one line."""
-    decided = f"decided by {cohort['decided_by']} on {cohort['decided_at']:%-d %B %Y, %H:%M} UTC"
+    decided = "not decided yet"
+    if cohort["decision"]:
+        decided = f"decided by {cohort['decided_by']} on {cohort['decided_at']:%-d %B %Y, %H:%M} UTC"
     return " · ".join(
         [
             f"`{cohort['cohort_id']}`",
@@ -76,7 +79,7 @@ def describe_origin(cohort: dict[str, Any], spec: dict[str, Any]) -> str:
             f"engine {cohort['engine']} {cohort['engine_version']}",
             f"seed {spec.get('seed', '—')}",
             f"registered {cohort['created_at']:%-d %B %Y, %H:%M} UTC",
-            decided if cohort["decision"] else "not decided yet",
+            decided,
         ]
     )
 
@@ -128,8 +131,15 @@ def show_population(cohort: dict[str, Any]) -> None:
         places.append((right, "age_years"))
         queried["age_years"] = queries.mix_of_bands(bands)
     for column, attribute in places:
-        mix = tabulate_mix(read_frame(queried[attribute], cohort["cohort_id"]), attribute, spec)
-        column.altair_chart(draw_mix(mix, MIX_TITLES[attribute]), alt=f"Share of subjects by {attribute}")
+        found = read_frame(queried[attribute], cohort["cohort_id"])
+        if found["category"].notna().all():
+            mix = tabulate_mix(found, attribute, spec)
+            column.altair_chart(draw_mix(mix, MIX_TITLES[attribute]), alt=f"Share of subjects by {attribute}")
+    for place, row in enumerate(read_rows(queries.ATTRIBUTES, cohort["cohort_id"])):
+        found = read_frame(queries.ATTRIBUTE_MIX, cohort["cohort_id"], row["name"])
+        mix = tabulate_mix(found, row["name"], spec)
+        title = row["name"].replace("_", " ").capitalize() + (" (several at once)" if row["kind"] == "ARRAY" else "")
+        (left, right)[place % 2].altair_chart(draw_mix(mix, title), alt=f"Share of subjects by {row['name']}")
     show_prevalences(cohort, spec)
     show_effective_size(cohort)
 
@@ -185,7 +195,7 @@ def read_start() -> int:
 
 def tabulate_subjects(page: pd.DataFrame) -> pd.DataFrame:
     """Return the table of subjects as it is shown."""
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "Subject": page["subject_id"],
             "Age (years)": page["age_years"],
@@ -198,6 +208,8 @@ def tabulate_subjects(page: pd.DataFrame) -> pd.DataFrame:
             "Design weight": page["design_weight"],
         }
     )
+    absent = {"Diagnosis": "diagnosis", "Scanner": "manufacturer"}
+    return table.drop(columns=[name for name in table if page.get(absent.get(name, ""), table[name]).isna().all()])
 
 
 def show_paging(cohort: dict[str, Any], start: int, page: pd.DataFrame, more: bool) -> None:

@@ -41,7 +41,7 @@ def choose_filters(choices: dict[str, Any]) -> dict[str, Any]:
                     label, options, selection_mode="multi", format_func=form, key=name, bind="query-params",
                     on_change=go_to_first_page,
                 )  # fmt: skip
-        low, high = int(choices["age_low"]), int(choices["age_high"])
+        low, high = int(choices["age_low"] or 0), int(choices["age_high"] or 0)
         if low < high:
             filters["age"] = choose_range("Age at the scan (years)", "age", low, high, 1)
         if (lesion := float(choices["lesion_high"] or 0)) > 0:

@@ -1,4 +1,4 @@
-"""One volume: three orthogonal slices with masks, how it was acquired, and requested against measured."""
+"""One image: a picture, or three orthogonal slices with masks; how it was acquired, and requested against measured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dashboard import queries
 from dashboard.components.details import describe_scan, show_measurements, show_parameters
 from dashboard.components.frame import IMAGES_PAGE, read_cohorts, run_page, show_title, stop_unknown
 from dashboard.components.panels import show_panels
+from dashboard.components.picture import show_picture
 from dashboard.store import ReadError, read_image, read_rows
 from dashboard.words import name_visit
 
@@ -87,7 +88,10 @@ def show_page() -> None:
         st.query_params["image"] = image_id
     show_title(f"{image.row['kind']} · {name_visit(image.row['visit'])}", describe_scan(image))
     show_switches(image)
-    show_panels(image, volume)
+    if volume is None:
+        show_picture(image)
+    else:
+        show_panels(image, volume)
     left, right = st.columns([1.15, 1], gap="large")
     with left:
         show_measurements(image)

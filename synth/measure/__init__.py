@@ -76,6 +76,7 @@ MEASURES: dict[str, Measure] = {
 
 def measure_image(image: Image, signals: Mapping[str, float]) -> Image:
     """Return ``image`` with its measurements; ``signals`` are the requested pure-tissue signals by tissue."""
+    assert image.spacing_mm is not None  # a physics engine knows its grid
     requested = {**image.scan.parameters["requested"], "snr": image.scan.parameters["snr"]}
     seen = measure_regions(image.pixels, image.masks["tissue"], image.masks["lesion"], image.spacing_mm)
     found = []

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from synth.nouns import Visit
 from synth.physics import deformation, lesions, render
 from synth.physics.grid import LABELS, Grid, node_positions_mm
 from synth.physics.template import Template, load_template
@@ -47,6 +46,15 @@ class Pose:
 
     rotation_deg: tuple[float, float, float]
     shift_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Volumes:
+    """What the labels of one visit are to have, in millilitres."""
+
+    brain_ml: float
+    ventricle_ml: float
+    lesion_ml: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +125,8 @@ def visible_lesions(template: Template, shape: Shape, count: int, radius_scale: 
     return lesions.bin_lesions(lesions.scale_lesions(table, radius_scale), template.fractions.shape[:3])
 
 
-def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Visit) -> Solution:
-    """Solve the unknowns of one visit so that its labels have the drawn volumes (see Visit; millilitres)."""
+def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Volumes) -> Solution:
+    """Solve the unknowns of one visit so that its labels have the drawn volumes (millilitres)."""
     template = template_for(grid)
     scale = float(np.cbrt(intracranial_ml / _TEMPLATE_ML))
     added = visit.ventricle_ml / scale**3 - _TEMPLATE_VENTRICLE_ML

@@ -302,7 +302,12 @@ def test_migrations_are_recorded_and_a_newer_catalog_is_refused(home):
     ensure_catalog(home)
     with open_catalog(home) as c:
         rows = c.sql("SELECT number, name, len(sql_sha256), applied_at IS NOT NULL FROM migrations").rows()
-    assert rows == [(1, "first tables", 64, True), (2, "references", 64, True), (3, "scorecards", 64, True)]
+    assert rows == [
+        (1, "first tables", 64, True),
+        (2, "references", 64, True),
+        (3, "scorecards", 64, True),
+        (4, "attributes of subjects", 64, True),
+    ]
     with open_writer(home) as connection:
         connection.execute("INSERT INTO migrations VALUES (?, 'from the future', 'x', now())", [LATEST + 1])
     words = f"made by a newer version of Cohortium: catalog {LATEST + 1}, this is {LATEST}; upgrade"
