@@ -8,7 +8,6 @@ from synth.evaluation.images.bench import Bench, sample_indices
 from synth.evaluation.images.diversity import measure_diversity
 from synth.evaluation.images.fidelity import measure_fidelity
 from synth.evaluation.images.report import Control
-from synth.evaluation.images.sides import Side
 from synth.evaluation.metric import Score
 from synth.evaluation.ranks import Z95
 from synth.seeds import stream
@@ -45,19 +44,18 @@ def check_floor(bench: Bench) -> Control:
 
 
 def check_duplicates(bench: Bench) -> Control:
-    """Return whether repeating a tenth of the real training images, to as many as there were, is noticed.
+    """Return whether repeating a tenth of some real training images, to as many as there were, is noticed.
 
-    It must lower coverage or the Vendi score to 0.7 of what distinct images have, in the leading features.
+    It must lower coverage or the Vendi score to 0.7 of what distinct images have, in the leading features. No more are
+    taken than there are unseen images: a tenth of a far larger number would cover all of those without a repetition.
     """
     features, train = bench.leading, len(bench.real.train)
-    distinct = bench.side("train", features)
-    few = sample_indices(train, max(2, train // REPEATS), bench.seed, "images/controls/duplicates")
-    repeated = np.resize(few, train)
-    unseen = bench.side("unseen", features)
+    drawn = sample_indices(train, len(bench.unseen), bench.seed, "images/controls/distinct")
+    few = drawn[sample_indices(len(drawn), max(2, len(drawn) // REPEATS), bench.seed, "images/controls/duplicates")]
+    repeated = np.resize(few, len(drawn))
+    distinct, unseen = bench.side("train", features, drawn), bench.side("unseen", features)
     before = measure_diversity(distinct, unseen, features=features, seed=bench.seed)
-    after = measure_diversity(
-        Side(distinct.features[repeated], distinct.patient[repeated]), unseen, features=features, seed=bench.seed
-    )
+    after = measure_diversity(bench.side("train", features, repeated), unseen, features=features, seed=bench.seed)
     texts, ratios = [], []
     for name in ("coverage", "vendi_score"):
         one, other = _find(before, name), _find(after, name)
