@@ -67,7 +67,8 @@ def find_subgroups(real: ImageSet, synthetic: ImageSet) -> tuple[Subgroup, ...]:
 def measure_representation(subgroups: Iterable[Subgroup], real: ImageSet, synthetic: ImageSet) -> list[Score]:
     """Return each subgroup's share among the synthetic images over its share among the real ones.
 
-    The interval is Katz's for a ratio of two proportions, on the logarithm (Biometrics 1978), with half an image added.
+    The interval is Katz's for a ratio of two proportions, on the logarithm (Biometrics 1978), with half an image
+    added; it begins at 0 where the subgroup has no synthetic image.
     """
     found = []
     for group in subgroups:
@@ -76,7 +77,8 @@ def measure_representation(subgroups: Iterable[Subgroup], real: ImageSet, synthe
         ratio = (a / n) / (b / m)
         error = np.sqrt(max(0.0, 1 / (a + 0.5) - 1 / (n + 0.5) + 1 / (b + 0.5) - 1 / (m + 0.5)))
         centre = np.log((a + 0.5) / (n + 0.5) * (m + 0.5) / (b + 0.5))
-        interval = Interval(ratio, float(np.exp(centre - Z95 * error)), float(np.exp(centre + Z95 * error)))
+        low, high = (float(np.exp(centre + sign * Z95 * error)) for sign in (-1, 1))
+        interval = Interval(ratio, low if a else 0.0, high)
         found.append(Score.of("representation", interval, control=1.0, subgroup=group.name, images=a,
                               detail={"real_images": b}))  # fmt: skip
     return found
