@@ -133,7 +133,7 @@ def _check_space(folder: Path, layout: Layout, images: int) -> None:
 
 def _list_reasons(unusable: Iterable[Unusable]) -> str:
     found = list(unusable)
-    text = "; ".join(f"{item.name}: {item.reason}" for item in found[:SHOWN])
+    text = "; ".join(f"{item.name}: {item.reason.rstrip('.')}" for item in found[:SHOWN])
     return f"{text}; and {len(found) - SHOWN} more" if len(found) > SHOWN else text or "there is none"
 
 

@@ -30,11 +30,13 @@ def choose_adapter(path: Path, options: Options, budget: Budget) -> Adapter:
         return ADAPTERS[options.adapter]
     if not path.exists():
         raise ReferenceError(f"there is no file or folder '{path.name}'.")
+    if path.is_dir() and not any(path.iterdir()):
+        raise ReferenceError(f"the folder '{path.name}' is empty. Give the folder or file with the images.")
     for adapter in ADAPTERS.values():
         if adapter.detect(path, budget) is not None:
             return adapter
-    known = "; ".join(adapter.description for adapter in ADAPTERS.values())
-    raise ReferenceError(f"'{path.name}' is not understood. Understood are: {known}")
+    known = "; ".join(adapter.description.rstrip(".") for adapter in ADAPTERS.values())
+    raise ReferenceError(f"'{path.name}' is not understood. Understood are: {known}.")
 
 
 def plan_reference(path: Path, options: Options, budget: Budget) -> ReferencePlan:

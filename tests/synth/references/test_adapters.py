@@ -234,6 +234,8 @@ def test_nifti_types(tmp_path, dtype, kept):
 def test_the_first_adapter_that_recognises_a_source_reads_it(tmp_path):
     with pytest.raises(ReferenceError, match="no file or folder"):
         choose_adapter(tmp_path / "absent", Options(), Budget())
+    with pytest.raises(ReferenceError, match="is empty"):
+        choose_adapter(tmp_path, Options(), Budget())
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ReferenceError, match=r"is not understood\. Understood are: One \.npz"):
         choose_adapter(tmp_path / "a.txt", Options(), Budget())
