@@ -91,7 +91,7 @@ def show_gates(facts: Facts) -> Markup:
         reason = describe_reason(gate).removeprefix(f"{name}: ")
         rows.append(tag(
             "tr", tag("th", name, scope="row"),
-            make_cell("Outcome", tag("b", word, class_=class_)),
+            make_cell("Outcome", tag("b", word, class_=class_), class_="number"),
             make_cell("Value", f"{gate.value:.4g}" if measured else "—", class_="number"),
             make_cell("Limit", f"{gate.threshold:.4g}" if math.isfinite(gate.threshold) else "—", class_="number"),
             make_cell("Reason", reason), class_=None if gate.passed else "failed",
@@ -107,7 +107,8 @@ def show_controls(facts: Facts) -> Markup:
     for control in sorted(facts.report.controls, key=lambda control: control.behaves):
         word = tag("b", "✓ behaves" if control.behaves else "✕ misbehaves", class_="good" if control.behaves else "bad")
         rows.append(tag("tr", tag("th", clean_text(control.name).replace("_", " "), scope="row"),
-                        make_cell("Outcome", word), make_cell("Reason", clean_text(control.reason)),
+                        make_cell("Outcome", word, class_="number"),
+                        make_cell("Reason", clean_text(control.reason)),
                         class_=None if control.behaves else "failed"))  # fmt: skip
     return make_table(["Control", "Outcome", "Reason"], rows, class_="words")
 

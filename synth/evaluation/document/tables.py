@@ -26,7 +26,9 @@ from synth.evaluation.metric import Family, Score
 from synth.evaluation.metrics import find_metric
 
 ROWS_OF_CHART, CHARTS_OF_FAMILY = 16, 3
+ROWS_OF_FAMILY = 16  # of a family's table before the rest is folded away
 ROWS_OF_SUBGROUPS, CHARTS_OF_SUBGROUPS = 20, 12
+BESIDE_THE_COUNT = ("n", "n_real")  # details that the column of images has already
 SUBGROUP_ROWS = 600  # of the table of all subgroups; report.json has every one
 KEY = "● score with its 95 % interval   ◇ control   ↑ higher, ↓ lower, → 0 or → ◇: what is best"
 
@@ -52,10 +54,22 @@ def show_family(facts: Facts, family: Family) -> Markup:
         parts.append(tag("p", "No score of this family was computed.", class_="quiet"))
         return tag("section", *parts, id=family, class_="family")
     parts.append(_draw_family(scores, title))
-    heads = ["Score", "Value (95 % interval)", "Control", "Best", "Images"]
-    parts.append(make_table(heads, [_show_score(score) for score in scores], class_="scores"))
-    parts.append(_explain(scores))
+    parts += [_list_family(scores), _explain(scores)]
     return tag("section", *parts, id=family, class_="family")
+
+
+def _list_family(scores: Sequence[Score]) -> Markup:
+    """Return the table of a family; of a long one the first rows, and the rest, what is missing last, to unfold."""
+    heads = ["Score", "Value (95 % interval)", "Control", "Best", "Images"]
+    ordered = scores if len(scores) <= ROWS_OF_FAMILY else sorted(scores, key=lambda score: score.value is None)
+    first, rest = ordered[:ROWS_OF_FAMILY], ordered[ROWS_OF_FAMILY:]
+    table = make_table(heads, [_show_score(score) for score in first], class_="scores")
+    if not rest:
+        return table
+    missing = sum(score.value is None for score in scores)
+    text = f"{format_count(len(rest), 'more score')}" + (f"; {missing:,} are not measurable" if missing else "")
+    more = make_table(heads, [_show_score(score) for score in rest], class_="scores")
+    return join([table, tag("details", tag("summary", text), more)])
 
 
 def show_subgroups(facts: Facts) -> Markup:
@@ -89,7 +103,7 @@ def make_mark(score: Score, label: str, note: str) -> Mark:
 def describe_detail(score: Score) -> str:
     """Return further numbers of a score, such as the biased value, as text."""
     found = []
-    for key, value in list(score.detail.items())[:4]:
+    for key, value in [item for item in score.detail.items() if item[0] not in BESIDE_THE_COUNT][:4]:
         if isinstance(value, bool | int | str):
             found.append(f"{_words(key)} {name_subgroup(value) if isinstance(value, str) else value}")
         elif isinstance(value, float) and math.isfinite(value):
@@ -117,7 +131,8 @@ def _show_score(score: Score) -> Markup:
         make_cell("Value", tag("b", format_value(score.value)), tag("span", interval or "no interval", class_="range"),
                   extra, class_="number"),
         make_cell("Control", "—" if score.control is None else format_value(score.control), class_="number"),
-        make_cell("Best", tag("span", GOAL_SIGNS[metric.goal], class_="sign", aria_hidden="true"), GOALS[metric.goal]),
+        make_cell("Best", tag("span", GOAL_SIGNS[metric.goal], class_="sign", aria_hidden="true"), GOALS[metric.goal],
+                  class_="number"),
         make_cell("Images", f"{score.images:,}" if score.images else "—", class_="number"),
     )  # fmt: skip
 
