@@ -87,7 +87,7 @@ def build(
     if dry_run:
         importlib.import_module("synth.evaluation.gates").check_gates(recipe)
         importlib.import_module("flows.evaluate").check_evaluation(recipe)
-        print_plan(importlib.import_module("synth.plan").plan_cohort(recipe, settings.shard_subjects), as_json)
+        print_plan(importlib.import_module("flows.models").plan_without_trace(recipe, settings), as_json)
         return
     run = importlib.import_module("flows.run")
     result = run.run_build(recipe, settings, show_progress, say)
@@ -207,7 +207,7 @@ def serve(
     """Build every recipe that has a schedule at its time; Prefect and MLflow UIs on 127.0.0.1. Ctrl-C ends it."""
     deployments = importlib.import_module("flows.deployments")
     settings = load_settings(home, workers)
-    scheduled = deployments.find_scheduled(specs or [deployments.SHIPPED_SPECS])
+    scheduled = deployments.find_scheduled(specs or [deployments.SHIPPED_SPECS], settings)
     for path, recipe in scheduled:
         when = f"'{recipe.schedule.cron}' {recipe.schedule.timezone}"
         say(f"{recipe.name}: {when}, recipe hash {recipe.content_hash[:10]} ({path})")

@@ -17,12 +17,12 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.context import refresh_global_settings_context
 from prefect.deployments.runner import RunnerDeployment
 
+from flows.models import plan_without_trace
 from flows.run import run_build
 from flows.server import HOST, is_port_free, own_server, start_child, stop_child
 from flows.settings import Settings, child_environment, load_settings
 from flows.tracking import explain_tracking, prepare_store
 from synth.errors import BusyError, SpecError
-from synth.plan import plan_cohort
 from synth.spec import CohortSpec, load_spec
 
 SHIPPED_SPECS = Path(__file__).parent / "specs"
@@ -41,7 +41,7 @@ def _no_progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
     yield lambda images: None
 
 
-def find_scheduled(places: Sequence[Path]) -> list[tuple[Path, CohortSpec]]:
+def find_scheduled(places: Sequence[Path], settings: Settings | None = None) -> list[tuple[Path, CohortSpec]]:
     """Return the recipes among ``places`` (files, or folders of them) that have a schedule, each checked.
 
     Raises SpecError if one cannot be used, if two have the same name, or if none has a schedule.
@@ -56,7 +56,7 @@ def find_scheduled(places: Sequence[Path]) -> list[tuple[Path, CohortSpec]]:
     if len(set(names)) != len(names):
         raise SpecError(f"two scheduled recipes have the same name: {sorted(names)}; rename one")
     for _, recipe in found:
-        plan_cohort(recipe)
+        plan_without_trace(recipe, settings or load_settings())
         _read_schedule(recipe)
     return found
 

@@ -11,6 +11,7 @@ import numpy as np
 from catalog import Catalog, Home, open_catalog
 from catalog.rows import gate_from_row
 from flows.settings import Settings
+from flows.shelf import FolderShelf
 from synth.evaluation.gates import Adherence, CohortCounts, evaluate_cohort
 from synth.evaluation.policy import Policy, load_policy, parse_policy
 from synth.nouns import GateResult, Report
@@ -35,7 +36,7 @@ def evaluate_build(catalog: Catalog, plan: CohortPlan) -> Report:
         row["name"]: Adherence(row["images"], row["inside"], float(row["mean_error"] or 0.0), row["worst_error"])
         for row in rows
     }
-    wanted = find_population(plan.spec.population.source).expected_shares(plan.spec)
+    wanted = find_population(plan.spec.population.source, FolderShelf(catalog.home.models)).expected_shares(plan.spec)
     strata = {asked.label: _count_stratum(catalog, plan.cohort_id, asked) for asked in plan.spec.population.prevalence}
     columns = [attribute for attribute in wanted if attribute != "prevalence"]
     drawn = {name: _drawn_shares(catalog, plan.cohort_id, name, tuple(wanted[name])) for name in columns}

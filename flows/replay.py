@@ -9,6 +9,7 @@ import numpy as np
 
 from catalog import StoredImage, open_catalog
 from flows.settings import Settings
+from flows.shelf import FolderShelf
 from synth.engines import find_engine
 from synth.errors import CatalogError
 from synth.nouns import Image
@@ -33,12 +34,12 @@ def replay_images(settings: Settings, image_ids: Sequence[str]) -> list[Replay]:
     Raises CatalogError for an unknown image or an engine version that is not installed.
     """
     with open_catalog(settings.home) as catalog:
-        return list(_replay_each(catalog.images(image_ids)))
+        return list(_replay_each(catalog.images(image_ids), settings.shelf))
 
 
-def _replay_each(stored: Iterator[StoredImage]) -> Iterator[Replay]:
+def _replay_each(stored: Iterator[StoredImage], models: FolderShelf) -> Iterator[Replay]:
     for image in stored:
-        engine = find_engine(image.scan.engine)
+        engine = find_engine(image.scan.engine, models)
         if engine.version != image.scan.engine_version:
             raise CatalogError(
                 f"image '{image.image_id}' was made by engine '{engine.name}' {image.scan.engine_version}; "

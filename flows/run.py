@@ -12,6 +12,7 @@ from types import ModuleType
 
 from catalog import ensure_catalog, open_catalog, remove_abandoned
 from flows.evaluate import check_evaluation
+from flows.models import pin_models
 from flows.server import local_server
 from flows.settings import Settings
 from flows.survey import Survey, survey_cohort
@@ -48,7 +49,7 @@ def plan_build(spec: CohortSpec, settings: Settings) -> CohortPlan:
     """Return the checked plan of a recipe; raises SpecError or PopulationError before anything is touched."""
     check_gates(spec)
     check_evaluation(spec)
-    return plan_cohort(spec, settings.shard_subjects)
+    return plan_cohort(pin_models(spec, settings), settings.shard_subjects, settings.shelf)
 
 
 def run_build(spec: CohortSpec, settings: Settings, progress: Progress, say: Say) -> BuildResult:
@@ -101,7 +102,7 @@ def _load_flow() -> ModuleType:
 def _check_space(settings: Settings, plan: CohortPlan, survey: Survey) -> None:
     """Raise StorageError if the missing images will not fit on the disk, before a minute is spent on them."""
     images = plan.images - sum(record.images for record in survey.finished)
-    needed = find_engine(plan.spec.imaging.engine).image_bytes(plan.spec) * images
+    needed = find_engine(plan.spec.imaging.engine, settings.shelf).image_bytes(plan.spec) * images
     free = shutil.disk_usage(settings.home.root).free
     if needed > free:
         raise StorageError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from catalog.home import Home, resolve_home
+from flows.shelf import FolderShelf
 from synth.errors import SpecError
 
 _DEFAULTS = {
@@ -40,6 +41,11 @@ class Settings:
     shard_subjects: int | None
     prefect_api_url: str | None
     tracking_uri: str
+
+    @property
+    def shelf(self) -> FolderShelf:
+        """The models that are kept in the home."""
+        return FolderShelf(self.home.models)
 
     @property
     def prefect_folder(self) -> Path:

@@ -112,8 +112,9 @@ def start_run(settings: Settings, plan: CohortPlan) -> str:
     client.log_batch(run.info.run_id, params=[Param(name, value) for name, value in _flatten(plan.spec).items()])
     client.log_dict(run.info.run_id, plan.spec.model_dump(mode="json"), "spec.json")
     client.log_dict(run.info.run_id, numeric_profile(), "environment.json")
-    cleaning = find_population(plan.spec.population.source).cleaning_report()
-    client.log_dict(run.info.run_id, asdict(cleaning), "population-cleaning.json")
+    cleaning = find_population(plan.spec.population.source, settings.shelf).cleaning_report()
+    if cleaning is not None:
+        client.log_dict(run.info.run_id, asdict(cleaning), "population-cleaning.json")
     return str(run.info.run_id)
 
 

@@ -98,7 +98,7 @@ def open_workshop(settings: Settings, plan: CohortPlan, survey: Survey, advance:
     workers = min(settings.workers, len(survey.missing))
     with (
         ThreadPoolExecutor(max(1, workers), "ahead") as threads,  # left last: the pool's end ends its jobs
-        SupervisedPool(workers, warm_up, (plan.spec.model_dump_json(),)) as pool,
+        SupervisedPool(workers, warm_up, (plan.spec.model_dump_json(), settings.home)) as pool,
         stop_on_signals(pool),
     ):
         shop = Workshop(settings, plan, survey, pool, advance)

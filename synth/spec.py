@@ -16,9 +16,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from synth.errors import SpecError, suggest_nearest
+from synth.pins import drop_name, read_pin
 
 MAX_SUBJECTS = 1_000_000
 MAX_NAME = 40
+BRAIN = "adult-brain"  # the population whose attributes are keys of their own; others know theirs themselves
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Unique = AfterValidator(lambda values: _refuse_repeats(values))
 
@@ -46,6 +48,16 @@ def check_name(name: str) -> str:
     return name
 
 
+class LabelsSpec(RecipePart):
+    """Which labels of a set a subject must have, and which not."""
+
+    all: tuple[str, ...] = Field((), description="labels that must all be there")
+    without: tuple[str, ...] = Field((), description="labels that must not be there")
+
+
+Wanted = LabelsSpec | Annotated[tuple[str, ...], Field(min_length=1)] | tuple[float, float]
+
+
 class WhereSpec(RecipePart):
     """Restricts the population before anything is drawn. A list means "any of these"."""
 
@@ -54,6 +66,11 @@ class WhereSpec(RecipePart):
     diagnosis: tuple[str, ...] | None = Field(None, description="diagnoses to include")
     manufacturer: tuple[str, ...] | None = Field(None, description="scanner makers to include")
     field_strength_t: tuple[float, ...] | None = Field(None, description="field strengths in tesla to include")
+    attributes: dict[str, Wanted] = Field(
+        default_factory=dict,
+        description="of a learned population: any attribute and its values, [lowest, highest], or labels of a set; "
+        "may be written beside the keys above",
+    )
 
     @model_validator(mode="after")
     def _check_range(self) -> WhereSpec:
@@ -84,6 +101,10 @@ class TargetsSpec(RecipePart):
     diagnosis: dict[str, Probability] | None = Field(None, description="wanted share by diagnosis")
     age_years: dict[str, Probability] | None = Field(
         None, description="wanted share by age at the first visit, in bands that do not overlap, e.g. {'20-40' = 0.5}"
+    )
+    attributes: dict[str, dict[str, Probability]] = Field(
+        default_factory=dict,
+        description="of a learned population: wanted shares by any attribute; may be written beside the keys above",
     )
 
     @model_validator(mode="after")
@@ -133,10 +154,22 @@ class PrevalenceSpec(RecipePart):
 class PopulationSpec(RecipePart):
     """Who is in the cohort."""
 
-    source: str = Field("adult-brain", description="name of the population model")
+    source: str = Field(
+        BRAIN, min_length=1, description="name of the population model, the folder of one, or models:/NAME@ALIAS"
+    )
     where: WhereSpec = Field(default_factory=WhereSpec, description="restriction of the population")
     targets: TargetsSpec = Field(default_factory=TargetsSpec, description="wanted shares by category")
     prevalence: tuple[PrevalenceSpec, ...] = Field((), description="wanted shares of a diagnosis within strata")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_attributes(cls, data: Any) -> Any:
+        """Move attributes that only a learned population can know below ``attributes``."""
+        if not isinstance(data, dict) or data.get("source", BRAIN) == BRAIN:
+            return data
+        parts: dict[str, type[RecipePart]] = {"where": WhereSpec, "targets": TargetsSpec}
+        moved = {name: _move_unknown(data[name], part) for name, part in parts.items() if name in data}
+        return {**data, **moved}
 
     @model_validator(mode="after")
     def _check_prevalence(self) -> PopulationSpec:
@@ -145,6 +178,14 @@ class PopulationSpec(RecipePart):
             if labels.count(label) > 1:
                 raise ValueError(f"prevalence: '{label}' is given {labels.count(label)} times; give it once")
         return self
+
+
+def _move_unknown(given: Any, part: type[RecipePart]) -> Any:
+    if not isinstance(given, dict) or not isinstance(given.get("attributes", {}), dict):
+        return given
+    own = {name: value for name, value in given.items() if name not in part.model_fields}
+    kept = {name: value for name, value in given.items() if name not in own}
+    return {**kept, "attributes": {**kept.get("attributes", {}), **own}} if own else given
 
 
 class VisitsSpec(RecipePart):
@@ -161,7 +202,14 @@ class ImagingSpec(RecipePart):
     """Which images are made of each subject, and by which engine."""
 
     engine: str = Field("mri", description="name of the engine")
-    contrasts: Annotated[tuple[str, ...], Unique] = Field(("T1w",), min_length=1, description="contrasts or views")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        description="of engine flow: the model that draws, a shipped one's name, a folder, or models:/NAME@ALIAS",
+    )
+    contrasts: Annotated[tuple[str, ...], Unique] = Field(
+        ("T1w",), min_length=1, description="contrasts or views; a model draws its own kind"
+    )
     resolution_mm: float = Field(2.0, description="isotropic voxel size in millimetres")
     snr: tuple[float, float] = Field((20.0, 60.0), description="range of the drawn white-matter signal-to-noise ratio")
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
@@ -226,6 +274,8 @@ class CohortSpec(RecipePart):
     @model_validator(mode="after")
     def _check_evaluation(self) -> CohortSpec:
         asked, known = self.evaluation, self.imaging.contrasts
+        if self.imaging.model is not None and read_pin(self.imaging.model) is None:
+            return self  # the model, which is looked up before anything is planned, says what it draws
         if asked is not None and asked.kind is None and len(known) > 1:
             raise ValueError(f"evaluation.kind: required where there are several contrasts; one of {', '.join(known)}")
         if asked is not None and asked.kind is not None and asked.kind not in known:
@@ -259,6 +309,14 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
         del population["prevalence"]
     if population["targets"]["age_years"] is None:
         del population["targets"]["age_years"]
+    for part in ("where", "targets"):
+        if not population[part]["attributes"]:
+            del population[part]["attributes"]
+    population["source"] = drop_name(population["source"])
+    if asked["imaging"]["model"] is None:
+        del asked["imaging"]["model"]
+    else:
+        asked["imaging"]["model"] = drop_name(asked["imaging"]["model"])
     if asked.get("evaluation", ...) is None:
         del asked["evaluation"]
     return asked

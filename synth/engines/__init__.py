@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from synth.engines.learned import LearnedEngine
 from synth.engines.mri import MriEngine
 from synth.errors import SpecError, suggest_nearest
 from synth.nouns import Image, Scan, Subject
+from synth.shelf import Shelf
 from synth.spec import CohortSpec
 
 
@@ -24,8 +26,14 @@ class Engine(Protocol):
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if the recipe asks for something that this engine cannot make."""
 
+    def check_subject(self, subject: Subject) -> None:
+        """Raise SpecError if a population does not say of its subjects what this engine must know."""
+
     def image_bytes(self, spec: CohortSpec) -> int:
         """Return the uncompressed bytes of one image's pixels."""
+
+    def batch(self, spec: CohortSpec) -> int:
+        """Return how many scans are best rendered at once."""
 
     def warm_up(self, spec: CohortSpec) -> None:
         """Load what rendering ``spec`` needs and compile the kernels, so that the first image is not slow."""
@@ -37,13 +45,17 @@ class Engine(Protocol):
         """Render ``scans`` in order. An image depends on its own scan only, not on what is rendered with it."""
 
 
-ENGINES: dict[str, Engine] = {"mri": MriEngine()}
+ENGINES: dict[str, Engine] = {"mri": MriEngine(), "flow": LearnedEngine()}
 
 
-def find_engine(name: str) -> Engine:
-    """Return the engine ``name``; raises SpecError naming the known ones."""
+def find_engine(name: str, models: Shelf | None = None) -> Engine:
+    """Return the engine ``name``, which finds its models, if it has any, on the shelf ``models``.
+
+    Raises SpecError naming the known engines.
+    """
     if name not in ENGINES:
         raise SpecError(
             f"engine '{name}' does not exist; choose from {sorted(ENGINES)}.{suggest_nearest(name, ENGINES)}"
         )
-    return ENGINES[name]
+    engine = ENGINES[name]
+    return LearnedEngine(models) if isinstance(engine, LearnedEngine) and models is not None else engine

@@ -45,6 +45,11 @@ class MriEngine:
 
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if a contrast or the resolution of ``spec`` is not one that this engine makes."""
+        if spec.imaging.model is not None:
+            raise SpecError(
+                f"imaging.model: engine 'mri' computes its images and takes no model ('{spec.imaging.model}'). Leave "
+                "it out, or set imaging.engine = 'flow'."
+            )
         for contrast in spec.imaging.contrasts:
             if contrast not in SEQUENCES:
                 raise SpecError(
@@ -56,6 +61,16 @@ class MriEngine:
                 f"imaging.resolution_mm: {spec.imaging.resolution_mm:g} is not available in engine 'mri'; "
                 f"choose one of {[f'{r:g}' for r in RESOLUTIONS_MM]}"
             )
+
+    def check_subject(self, subject: Subject) -> None:
+        """Raise SpecError if the volumes of the brain or the scanner of ``subject`` are not known."""
+        _read_subject(subject)
+        for visit in subject.visits:
+            _read_visit(subject, visit)
+
+    def batch(self, spec: CohortSpec) -> int:
+        """Return 1: the contrasts of one visit share a pass, visits share nothing."""
+        return 1
 
     def image_bytes(self, spec: CohortSpec) -> int:
         """Return the uncompressed bytes of one volume (uint16)."""
@@ -72,24 +87,26 @@ class MriEngine:
     def draw_scans(self, spec: CohortSpec, subject: Subject) -> tuple[Scan, ...]:
         """Draw the scans of ``subject``: one per visit and contrast (see Engine.draw_scans)."""
         seed, index = spec.seed, subject.subject_index
+        intracranial_ml, field_strength_t = _read_subject(subject)
         shape = anatomy.draw_shape(
             stream(seed, index, -1, "mri/shape"),
             stream_key(seed, index, -1, "mri/velocity"),
             stream_key(seed, index, -1, "mri/lesions"),
         )
-        tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), subject.field_strength_t)
+        tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), field_strength_t)
         grid = Grid(spec.imaging.resolution_mm)
         scans = []
         for visit in subject.visits:
             pose = anatomy.draw_pose(stream(seed, index, visit.visit, "mri/pose"))
-            solution = anatomy.solve_visit(grid, shape, pose, subject.intracranial_ml, visit)
+            volumes = _read_visit(subject, visit)
+            solution = anatomy.solve_visit(grid, shape, pose, intracranial_ml, volumes)
             head = {
                 "resolution_mm": grid.resolution_mm,
                 "shape": asdict(shape) | {"velocity_key": hex(shape.velocity_key), "lesion_key": hex(shape.lesion_key)},
                 "pose": asdict(pose),
                 "solution": asdict(solution),
                 "relaxation": {name: asdict(tissue) for name, tissue in tissues.items()},
-                "requested": _requested(subject, visit),
+                "requested": {"intracranial_ml": intracranial_ml, **asdict(volumes)},
             }
             scans += [self._draw_scan(spec, subject, visit, kind, head, tissues) for kind in spec.imaging.contrasts]
         return tuple(scans)
@@ -105,7 +122,8 @@ class MriEngine:
     ) -> Scan:
         index, number = subject.subject_index, visit.visit
         generator = stream(spec.seed, index, number, f"mri/acquisition/{kind}")
-        protocol = SEQUENCES[kind].draw_protocol(generator, tissues["csf"].t1_ms, subject.field_strength_t)
+        field_strength_t = _read_subject(subject)[1]
+        protocol = SEQUENCES[kind].draw_protocol(generator, tissues["csf"].t1_ms, field_strength_t)
         acquisition = {
             "protocol": protocol,
             "snr": float(generator.uniform(*spec.imaging.snr)),
@@ -135,13 +153,25 @@ class MriEngine:
         return images
 
 
-def _requested(subject: Subject, visit: Visit) -> dict[str, float]:
-    return {
-        "intracranial_ml": subject.intracranial_ml,
-        "brain_ml": visit.brain_ml,
-        "ventricle_ml": visit.ventricle_ml,
-        "lesion_ml": visit.lesion_ml,
-    }
+def _read_subject(subject: Subject) -> tuple[float, float]:
+    """Return intracranial volume and field strength; raises SpecError if the population does not know them."""
+    if subject.intracranial_ml is None or subject.field_strength_t is None:
+        raise _refuse(subject)
+    return subject.intracranial_ml, subject.field_strength_t
+
+
+def _read_visit(subject: Subject, visit: Visit) -> anatomy.Volumes:
+    if visit.brain_ml is None or visit.ventricle_ml is None or visit.lesion_ml is None:
+        raise _refuse(subject)
+    return anatomy.Volumes(visit.brain_ml, visit.ventricle_ml, visit.lesion_ml)
+
+
+def _refuse(subject: Subject) -> SpecError:
+    known = ", ".join(sorted(subject.describe_visit(subject.visits[0])))
+    return SpecError(
+        f"engine 'mri' draws heads, so the population must give the volumes of brain, ventricles and lesions and a "
+        f"scanner; this one gives {known or 'nothing'}. Use population.source = 'adult-brain', or engine 'flow'."
+    )
 
 
 def tissue_signals(scan: Scan) -> dict[str, float]:

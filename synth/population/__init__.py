@@ -8,6 +8,7 @@ from synth.errors import PopulationError, suggest_nearest
 from synth.nouns import Subject
 from synth.population.adult_brain import AdultBrain
 from synth.population.scanners import CleaningReport
+from synth.shelf import Shelf
 from synth.spec import CohortSpec
 
 
@@ -44,8 +45,11 @@ class Population(Protocol):
 POPULATIONS: dict[str, Population] = {"adult-brain": AdultBrain()}
 
 
-def find_population(name: str) -> Population:
-    """Return the population called ``name``; raises PopulationError with the nearest known name."""
+def find_population(name: str, models: Shelf | None = None) -> Population:
+    """Return the population called ``name``, or the model on the shelf ``models`` whose hash is pinned to the name.
+
+    Raises PopulationError with the nearest known name.
+    """
     if name not in POPULATIONS:
         hint = suggest_nearest(name, POPULATIONS)
         raise PopulationError(

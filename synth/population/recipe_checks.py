@@ -54,6 +54,9 @@ def _refuse_unknown(field: str, given: Iterable[str], known: Sequence[str]) -> N
 
 def _check_names(spec: CohortSpec) -> None:
     where, targets = spec.population.where, spec.population.targets
+    for field, own in (("where", where.attributes), ("targets", targets.attributes)):
+        for name in own:
+            raise PopulationError(f"population.{field}: adult-brain knows no attribute '{name}'.")
     _refuse_unknown("population.where.sex", where.sex or (), SEXES)
     _refuse_unknown("population.where.diagnosis", where.diagnosis or (), DIAGNOSES)
     _refuse_unknown("population.targets.sex", targets.sex or (), SEXES)

@@ -246,6 +246,9 @@ CHANGES: dict[str, Any] = {
     "population.where.diagnosis": ("none",),
     "population.where.manufacturer": ("SIEMENS",),
     "population.where.field_strength_t": (3.0,),
+    "population.where.attributes": {"view": ("PA",)},
+    "population.targets.attributes": {"view": {"PA": 0.5}},
+    "imaging.model": "radiographs",
     "population.targets.sex": {"F": 0.5},
     "population.targets.diagnosis": {"multiple-sclerosis": 0.26},
     "population.targets.age_years": {"20-40": 0.5},
@@ -419,3 +422,36 @@ def test_a_spec_survives_json(data: dict[str, Any]) -> None:
     again = CohortSpec.model_validate_json(spec.model_dump_json())
     assert again == spec
     assert again.content_hash == spec.content_hash
+
+
+LEARNED = """
+name = "chest"
+subjects = 3
+population.source = "chest-radiographs"
+population.where = { view = ["PA"], age_years = [20, 60], findings = { all = ["Mass"] } }
+population.targets = { findings = { Effusion = 0.5 }, sex = { F = 0.5 } }
+imaging = { engine = "flow", model = "radiographs-64" }
+evaluation = { reference = "chest", kind = "chest radiograph" }
+"""
+
+
+def test_attributes_that_only_a_learned_population_knows_are_gathered() -> None:
+    spec = parse_spec(LEARNED)
+    where, targets = spec.population.where, spec.population.targets
+    assert (where.age_years, targets.sex) == ((20.0, 60.0), {"F": 0.5})
+    assert where.attributes["view"] == ("PA",)
+    assert where.attributes["findings"].all == ("Mass",)  # type: ignore[union-attr]
+    assert targets.attributes == {"findings": {"Effusion": 0.5}}
+    assert CohortSpec.model_validate_json(spec.model_dump_json()) == spec
+    with pytest.raises(SpecError, match=r"population.where.view: unknown key"):
+        parse_spec(LEARNED.replace("chest-radiographs", "adult-brain"))
+
+
+def test_of_a_pinned_model_only_the_hash_counts() -> None:
+    spec = parse_spec(LEARNED)
+
+    def pinned(name: str, digit: str) -> str:
+        imaging = spec.imaging.model_copy(update={"model": f"{name}@sha256:{digit * 64}"})
+        return spec.model_copy(update={"imaging": imaging}).content_hash
+
+    assert pinned("radiographs-64", "a") == pinned("models:/cxr/3", "a") != pinned("models:/cxr/3", "b")

@@ -1,0 +1,200 @@
+"""The learned engine: a trained model draws the images that subjects are asked to show.
+
+A model is named by its hash, which is part of the recipe and of every scan, so that an image is drawn again by the very
+model that drew it. Whoever runs the engine brings the shelf where models are found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synth.errors import ModelError, SpecError, suggest_nearest
+from synth.nouns import AttributeValue, Image, Scan, Subject, Visit
+from synth.pins import read_pin
+from synth.seeds import stream_key
+from synth.shelf import Shelf
+from synth.spec import CohortSpec, ImagingSpec
+
+if TYPE_CHECKING:  # they load torch
+    from synth.learned.conditions import Condition
+    from synth.learned.generator import Generator, ModelDescription
+
+WHITE = 65535  # stored value of intensity 1
+_UNUSED = ("resolution_mm", "snr")  # of a recipe's imaging: the model decides them
+
+
+class LearnedEngine:
+    """Images drawn by one of the ``models`` of a shelf."""
+
+    name = "flow"
+    version = "1"
+    description = "images drawn by a model that was trained on real ones (imaging.model)"
+
+    def __init__(self, models: Shelf | None = None) -> None:
+        self.models = models
+
+    def check(self, spec: CohortSpec) -> None:
+        """Raise SpecError if the recipe has no model or asks for what its model cannot draw; ModelError without it."""
+        generator = self._find(spec)
+        kind = generator.description.kind
+        for contrast in spec.imaging.contrasts:
+            if contrast != kind:
+                raise SpecError(
+                    f"imaging.contrasts: '{contrast}' is unknown to model '{generator.description.name}'; choose from "
+                    f"{[kind]}.{suggest_nearest(contrast, [kind])}"
+                )
+        for field in _UNUSED:
+            if getattr(spec.imaging, field) != ImagingSpec.model_fields[field].default:
+                raise SpecError(
+                    f"imaging.{field}: engine '{self.name}' takes none, as the model decides it; leave it out."
+                )
+        _check_targets(spec, generator.description)
+
+    def check_subject(self, subject: Subject) -> None:
+        """Any subject can be drawn: what the model does not know is not asked of it, and noted with the scan."""
+
+    def image_bytes(self, spec: CohortSpec) -> int:
+        """Return the uncompressed bytes of one image (uint16)."""
+        return 2 * math.prod(self._find(spec).description.shape)
+
+    def batch(self, spec: CohortSpec) -> int:
+        """Return how many scans are drawn at once."""
+        return int(self._find(spec).description.batch)
+
+    def warm_up(self, spec: CohortSpec) -> None:
+        """Load the model and draw one image."""
+        self._find(spec).sample([{}], [0])
+
+    def draw_scans(self, spec: CohortSpec, subject: Subject) -> tuple[Scan, ...]:
+        """Draw the scans of ``subject``: what each is asked to show, and the key of its noise."""
+        generator = self._find(spec)
+        return tuple(
+            self._draw_scan(spec, generator, subject, visit, kind)
+            for visit in subject.visits
+            for kind in spec.imaging.contrasts
+        )
+
+    def _draw_scan(self, spec: CohortSpec, generator: Generator, subject: Subject, visit: Visit, kind: str) -> Scan:
+        row, unknown = split_row(generator.description.code.conditions, subject.describe_visit(visit))
+        key = stream_key(spec.seed, subject.subject_index, visit.visit, f"{self.name}/noise/{kind}")
+        return Scan(
+            scan_id=f"{subject.subject_id}-v{visit.visit}-{kind.lower().replace(' ', '-')}",
+            cohort_id=subject.cohort_id,
+            subject_id=subject.subject_id,
+            visit=visit.visit,
+            kind=kind,
+            engine=self.name,
+            engine_version=self.version,
+            manufacturer=subject.manufacturer,
+            manufacturer_model=subject.manufacturer_model,
+            field_strength_t=subject.field_strength_t,
+            parameters={
+                "model": generator.hash,
+                "model_name": generator.description.name,
+                "sampler": generator.description.sampler.model_dump(mode="json"),
+                "noise_key": hex(key),
+                "row": row,
+                "not_shown": unknown,
+            },
+        )
+
+    def render(self, scans: Sequence[Scan]) -> list[Image]:
+        """Draw the images of ``scans``, which may be of several models."""
+        images: list[Image] = []
+        for model_hash, group in groupby(scans, key=lambda scan: str(scan.parameters["model"])):
+            images += _render_group(self._load(model_hash), list(group))
+        return images
+
+    def _find(self, spec: CohortSpec) -> Generator:
+        if spec.imaging.model is None:
+            raise SpecError(
+                f"imaging.model: engine '{self.name}' needs one; give the name of a shipped model, the folder of one, "
+                "or models:/NAME@ALIAS."
+            )
+        pin = read_pin(spec.imaging.model)
+        if pin is None:
+            raise SpecError(
+                f"imaging.model: '{spec.imaging.model}' has no hash, so nothing says which model is meant; "
+                "'cohortium build' finds it."
+            )
+        return self._load(pin.sha256)
+
+    def _load(self, model_hash: str) -> Generator:
+        if self.models is None:
+            raise ModelError(f"model {model_hash[:12]} cannot be looked for: no models were given.")
+        return self.models.open_generator(model_hash)
+
+
+def _check_targets(spec: CohortSpec, description: ModelDescription) -> None:
+    """Raise SpecError if a category is asked for by name that the model was not taught."""
+    where, targets = spec.population.where, spec.population.targets
+    asked: dict[str, set[str]] = {}
+    for name, values in (("sex", where.sex), ("sex", targets.sex), ("diagnosis", where.diagnosis)):
+        asked.setdefault(name, set()).update(values or ())
+    asked.setdefault("diagnosis", set()).update(targets.diagnosis or ())
+    for condition in description.code.conditions:
+        name = condition.attribute.name
+        for value in sorted(asked.get(name, set())):
+            if condition.values and value not in condition.values:
+                raise SpecError(
+                    f"population: {name} '{value}' is asked for, but model '{description.name}' was taught "
+                    f"{', '.join(condition.values)}.{suggest_nearest(value, condition.values)}"
+                )
+
+
+def split_row(
+    conditions: Sequence[Condition], known: Mapping[str, AttributeValue]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the model is asked to show of a visit, and what it was not taught, both as JSON values."""
+    taught = {condition.attribute.name: condition for condition in conditions}
+    row: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    for name, value in known.items():
+        condition = taught.get(name)
+        if value is None:
+            continue
+        if condition is None:
+            unknown[name] = list(value) if isinstance(value, tuple) else value
+        elif isinstance(value, tuple):
+            row[name] = [label for label in value if label in condition.values]
+            if rest := [label for label in value if label not in condition.values]:
+                unknown[name] = rest
+        elif _is_taught(condition, value):
+            row[name] = value
+        else:
+            unknown[name] = value
+    return row, unknown
+
+
+def _is_taught(condition: Condition, value: str | int | float) -> bool:
+    if isinstance(value, str):
+        return value in condition.values
+    return condition.attribute.kind in ("integer", "continuous") and condition.low <= value <= condition.high
+
+
+def _render_group(generator: Generator, scans: list[Scan]) -> list[Image]:
+    """Draw the images of one model. What is drawn is not measured back yet: ``Image.measurements`` is the place."""
+    rows = [
+        {name: tuple(value) if isinstance(value, list) else value for name, value in scan.parameters["row"].items()}
+        for scan in scans
+    ]
+    drawn = generator.sample(rows, [int(scan.parameters["noise_key"], 16) for scan in scans])
+    stored = np.round(np.clip(drawn, 0.0, 1.0) * WHITE).astype(np.uint16)
+    return [
+        Image(
+            image_id=f"{scan.scan_id}-0",
+            scan=scan,
+            pixels=np.ascontiguousarray(pixels),
+            affine=None,
+            spacing_mm=None,
+            intensity_scale=1.0 / WHITE,
+            intensity_unit="of the training images' white",
+            masks={},
+        )
+        for scan, pixels in zip(scans, stored, strict=True)
+    ]

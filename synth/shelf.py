@@ -1,0 +1,19 @@
+"""Where engines and populations find the models that a recipe names by their hash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # they load torch and numba
+    from synth.learned.generator import Generator
+    from synth.population.chain import ChainModel
+
+
+class Shelf(Protocol):
+    """Models by their hash, each loaded once. Whoever runs an engine brings one, so that torch loads only then."""
+
+    def open_generator(self, sha256: str) -> Generator:
+        """Return a model of images; raises ModelError if it is not there or damaged."""
+
+    def open_population(self, sha256: str) -> ChainModel:
+        """Return a model of people; raises PopulationError if it is not there or damaged."""

@@ -1,0 +1,32 @@
+"""A tiny model of images with drawn weights, untrained: what it draws is noise, but exactly reproducible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from synth.evaluation.images.networks import make_generator
+from synth.learned.conditions import Condition, ConditionCode
+from synth.learned.generator import ModelDescription, make_network
+from synth.learned.model_files import save_model
+from synth.learned.networks import draw_weights
+from synth.learned.recipe import ArchitectureSpec, SamplerSpec
+from synth.nouns import Attribute
+
+KIND = "chest radiograph"
+CONDITIONS = (
+    Condition(Attribute("age_years", "integer", "years"), (), 18.0, 90.0),
+    Condition(Attribute("sex", "categorical"), ("F", "M")),
+    Condition(Attribute("view", "categorical"), ("AP", "PA")),
+    Condition(Attribute("findings", "set"), ("Effusion", "Mass")),
+)
+
+
+def make_tiny_model(folder: Path, seed: int = 0) -> str:
+    """Save a flow of 8 x 8 pictures to ``folder`` and return its hash."""
+    description = ModelDescription(
+        "tiny", KIND, (8, 8), ArchitectureSpec(channels=(16,), attention=0, patch=2), SamplerSpec(steps=2),
+        ConditionCode(CONDITIONS), seed,
+    )  # fmt: skip
+    network = make_network(description)
+    draw_weights(network, make_generator(seed, "tests/weights"))
+    return save_model(folder, description, network.state_dict())
