@@ -194,9 +194,16 @@ def _validate(model: type[Model], data: Any, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(str(part) for part in problem['loc']) or 'policy'}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        ]
+        lines = [f"  {_explain(dict(problem))}" for problem in error.errors()]
         raise SpecError(f"{where} cannot be used:\n" + "\n".join(lines)) from error
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    """Return where a problem is and what is allowed there; places of gates count from 1."""
+    *above, key = problem["loc"] or ("policy",)
+    field = ".".join(str(part + 1 if isinstance(part, int) else part) for part in (*above, key))
+    if problem["type"] == "extra_forbidden":
+        known = (PolicyGate if above else Policy).model_fields
+        hint = suggest_nearest(str(key), known) or f" Known keys here: {', '.join(known)}."
+        return f"{field}: unknown key.{hint}"
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}"

@@ -114,6 +114,7 @@ def test_overrides_change_the_hash_and_name_unknown_gates() -> None:
         ('name = "x"\n[[gate]]\nname = "g"\nmetric = "precison"\nat_least = 1', "precision"),
         ('name = "x"\n[[gate]]\nname = "g"\nmetric = "precision"', "no limit"),
         ('name = "x"\n' + '[[gate]]\nname = "g"\nmetric = "precision"\nat_least = 1\n' * 2, "twice"),
+        ('name = "x"\n[[gate]]\nname = "g"\nmetric = "precision"\nat_lest = 1', "gate.1.at_lest: .*'at_least'"),
         ("name = ", "TOML"),
     ],
 )

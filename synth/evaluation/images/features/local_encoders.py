@@ -216,8 +216,8 @@ def _run(features: FileFeatures, images: Floats32) -> Floats32:
         raw = features.program.run(filled)
     except (RuntimeError, ValueError, TypeError) as error:
         raise EncoderFileError(
-            f"encoder {features.path.name} does not take images of shape {filled.shape}: {_first_line(error)} "
-            "Say its size and channels."
+            f"encoder {features.path.name} does not take images of shape {filled.shape}: {_first_line(error)}. "
+            "An ONNX file can state its size; of others say size and channels in Python: FileSettings."
         ) from error
     return _pool(raw, features, filled.shape)
 
