@@ -104,7 +104,8 @@ def _show_pair(finder: _Finder, pair: Pair, copy: bool) -> Markup:
         parts.append(_show_picture(difference, f"Difference of {name} and {other}", label))
     verdict = tag("b", "✕ copy" if copy else "not a copy", class_="bad" if copy else "good")
     caption = tag("figcaption", verdict, f" · score {format_value(pair.score)} · ",
-                  tag("small", shorten(name, 60), " ↔ ", shorten(other, 60), ", patient ", shorten(clean_text(pair.reference_patient_id), 40)))  # fmt: skip
+                  tag("small", shorten(name, 60), " ↔ ", shorten(other, 60), ", patient ",
+                      shorten(clean_text(pair.reference_patient_id), 40)))  # fmt: skip
     volume = image is not None and image.ndim == 3
     return tag("figure", tag("div", *parts, class_="volumes" if volume else "triple"), caption,
                class_="pair copy" if copy else "pair")  # fmt: skip
