@@ -18,7 +18,7 @@ from synth.nouns import GateResult, Report
 from synth.plan import CohortPlan
 from synth.population import find_population
 from synth.population.conditioning import effective_sample_size
-from synth.spec import CohortSpec, EvaluationSpec, PrevalenceSpec, parse_band
+from synth.spec import BRAIN, CohortSpec, EvaluationSpec, PrevalenceSpec, parse_band
 
 _ADHERENCE = """
     SELECT name, count(*) AS images, count(*) FILTER ("within") AS "inside",
@@ -26,6 +26,17 @@ _ADHERENCE = """
            max(CASE WHEN isnan(error) THEN 'infinity'::DOUBLE ELSE error END) AS worst_error
     FROM (SELECT *, abs(measured - requested) / tolerance AS error FROM measurements WHERE cohort_id = ?)
     GROUP BY name ORDER BY name
+"""
+
+_FIRST_VISITS = """
+    SELECT avg(CAST(coalesce(CASE json_type(found)
+        WHEN 'ARRAY' THEN CASE WHEN $3 = 'none' THEN json_array_length(found) = 0
+                               ELSE list_contains(from_json(found, '["VARCHAR"]'), $3) END
+        WHEN 'VARCHAR' THEN found ->> '$' = $3
+        ELSE CAST(found AS DOUBLE) >= $4 AND CAST(found AS DOUBLE) < $5 END, false) AS INTEGER))
+    FROM (SELECT coalesce(s.attributes_json -> $2, p.attributes_json -> $2) AS found
+          FROM subjects AS p JOIN (SELECT DISTINCT subject_id, attributes_json FROM scans
+                                   WHERE cohort_id = $1 AND visit = 0) AS s ON s.subject_id = p.subject_id)
 """
 
 
@@ -40,6 +51,8 @@ def evaluate_build(catalog: Catalog, plan: CohortPlan) -> Report:
     strata = {asked.label: _count_stratum(catalog, plan.cohort_id, asked) for asked in plan.spec.population.prevalence}
     columns = [attribute for attribute in wanted if attribute != "prevalence"]
     drawn = {name: _drawn_shares(catalog, plan.cohort_id, name, tuple(wanted[name])) for name in columns}
+    if plan.spec.population.source != BRAIN:  # a learned population says only of what was asked how much it should be
+        drawn = {name: {each: shares.get(each, 0.0) for each in wanted[name]} for name, shares in drawn.items()}
     if strata:
         drawn["prevalence"] = {label: ill / max(1, people) for label, (people, ill) in strata.items()}
     counts = CohortCounts(
@@ -67,8 +80,20 @@ def _drawn_shares(catalog: Catalog, cohort_id: str, attribute: str, wanted: tupl
     if attribute == "age_years":
         query = "SELECT avg(CAST(age_years >= ? AND age_years < ? AS INTEGER)) FROM subjects WHERE cohort_id = ?"
         return {band: float(catalog.sql(query, [*parse_band(band), cohort_id]).scalar()) for band in wanted}
+    if attribute not in ("sex", "diagnosis"):
+        return {category: _drawn_share(catalog, cohort_id, attribute, category) for category in wanted}
     query = f'SELECT "{attribute}", count(*) / sum(count(*)) OVER () FROM subjects WHERE cohort_id = ? GROUP BY 1'
     return {str(name): float(share) for name, share in catalog.sql(query, [cohort_id]).rows()}
+
+
+def _drawn_share(catalog: Catalog, cohort_id: str, attribute: str, category: str) -> float:
+    """Return the share of the subjects whose first visit shows a value or label, or a number within a band."""
+    try:
+        low, high = parse_band(category)
+    except ValueError:
+        low, high = math.nan, math.nan
+    path = f'$."{attribute}"'
+    return float(catalog.sql(_FIRST_VISITS, [cohort_id, path, category, low, high]).scalar())
 
 
 def _count_stratum(catalog: Catalog, cohort_id: str, wanted: PrevalenceSpec) -> tuple[int, int]:

@@ -21,7 +21,9 @@ def describe_registries() -> dict[str, dict[str, str]]:
         "contrasts of engine mri": {name: sequence.description for name, sequence in SEQUENCES.items()},
         "populations": {name: "; ".join(p.describe_sources()[:1]) for name, p in POPULATIONS.items()},
         **{
-            f"cleaning of population {name}": _describe_cleaning(p.cleaning_report()) for name, p in POPULATIONS.items()
+            f"cleaning of population {name}": _describe_cleaning(report)
+            for name, p in POPULATIONS.items()
+            if (report := p.cleaning_report()) is not None
         },
         "families of population models": {name: family.description for name, family in FAMILIES.items()},
         "measurements": {name: f"[{m.unit}] {m.description}" for name, m in MEASURES.items()},

@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # they load torch and numba
 class Shelf(Protocol):
     """Models by their hash, each loaded once. Whoever runs an engine brings one, so that torch loads only then."""
 
+    def __hash__(self) -> int:
+        """Return a hash: equal shelves hold the same models, so what was opened can be kept."""
+
     def open_generator(self, sha256: str) -> Generator:
         """Return a model of images; raises ModelError if it is not there or damaged."""
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Protocol
 
 from synth.errors import PopulationError, suggest_nearest
 from synth.nouns import Subject
+from synth.pins import read_pin
 from synth.population.adult_brain import AdultBrain
+from synth.population.learned import LearnedPopulation
+from synth.population.model_files import load_model
 from synth.population.scanners import CleaningReport
 from synth.shelf import Shelf
 from synth.spec import CohortSpec
@@ -38,11 +43,27 @@ class Population(Protocol):
     def describe_sources(self) -> tuple[str, ...]:
         """Return one sentence per source of the model."""
 
-    def cleaning_report(self) -> CleaningReport:
-        """Return what was dropped and merged when real tables were read."""
+    def cleaning_report(self) -> CleaningReport | None:
+        """Return what was dropped and merged when real tables were read; None if that was elsewhere."""
 
 
-POPULATIONS: dict[str, Population] = {"adult-brain": AdultBrain()}
+SHIPPED = Path(__file__).with_name("models")
+POPULATIONS: dict[str, Population] = {
+    "adult-brain": AdultBrain(),
+    "chest-radiographs": LearnedPopulation(
+        "chest-radiographs",
+        functools.partial(load_model, SHIPPED / "chest-radiographs"),
+        (
+            "Age, sex, view and findings by visit: learned from the records of NIH ChestX-ray14, 98,979 images of "
+            "27,600 patients (NIH Clinical Center; Wang et al., CVPR 2017)",
+        ),
+    ),
+}
+
+
+@functools.lru_cache(4)
+def _open_pinned(name: str, sha256: str, models: Shelf) -> LearnedPopulation:
+    return LearnedPopulation(name, functools.partial(models.open_population, sha256))
 
 
 def find_population(name: str, models: Shelf | None = None) -> Population:
@@ -50,6 +71,9 @@ def find_population(name: str, models: Shelf | None = None) -> Population:
 
     Raises PopulationError with the nearest known name.
     """
+    pin = read_pin(name)
+    if pin is not None and models is not None:
+        return _open_pinned(pin.name, pin.sha256, models)
     if name not in POPULATIONS:
         hint = suggest_nearest(name, POPULATIONS)
         raise PopulationError(
