@@ -84,7 +84,9 @@ class Measurer:
         """Return (n, readings) probabilities of yes, or numbers in their unit."""
         stored = make_image_set("read", images)
         pixels = load_pixels(stored, choose_grid(self.shape, self.settings), np.ones(len(stored), bool))
-        alone = [predict(self.network, pixel, self.settings) for pixel in torch.split(pixels, 1)]  # the same in any company
+        alone = [
+            predict(self.network, pixel, self.settings) for pixel in torch.split(pixels, 1)
+        ]  # the same in any company
         return scale_answers(torch.cat(alone), self.readings)
 
     def measure(self, row: Mapping[str, AttributeValue], read: Floats) -> tuple[Measurement, ...]:

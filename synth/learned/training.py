@@ -17,12 +17,14 @@ from synth.errors import ModelError
 from synth.evaluation.images.features.base import Tell, tell_nobody
 from synth.evaluation.images.networks import make_generator
 from synth.evaluation.images.sets import ImageSet
+from synth.evaluation.ranks import Ints
 from synth.learned.changes import change_images
 from synth.learned.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from synth.learned.conditions import ConditionCode, learn_conditions, list_rows
 from synth.learned.families import Family, find_family
 from synth.learned.generator import Generator, ModelDescription, make_network
 from synth.learned.networks import draw_weights
+from synth.learned.private_training import PrivacyPlan, PrivateSteps, plan_privacy
 from synth.learned.recipe import TrainSpec
 from synth.learned.shapes import to_signal
 from synth.seeds import stream
@@ -41,15 +43,17 @@ class Trained:
     losses: tuple[float, ...]
     steps: int
     finished: bool
+    privacy: PrivacyPlan | None = None
 
 
 @dataclass(frozen=True)
 class _Lesson:
-    """The training images (n, 1, *grid) from 0 to 1, and their codes (n, width)."""
+    """The training images (n, 1, *grid) from 0 to 1, their codes (n, width), and whose they are."""
 
     images: Tensor
     codes: Tensor
     places: tuple[slice, ...]
+    patient: Ints
 
 
 def train_model(
@@ -58,6 +62,7 @@ def train_model(
     folder: Path,
     *,
     start: Generator | None = None,
+    secret: int | None = None,
     device: str = "cpu",
     minutes: float | None = None,
     tell: Tell = tell_nobody,
@@ -66,7 +71,9 @@ def train_model(
     """Return the model that ``spec`` and the training ``images`` give; it goes on at a checkpoint in ``folder``.
 
     After ``minutes`` it stops where it is, with ``finished`` False unless that was the last step. ``start`` is a model
-    whose weights are the first ones. Raises ModelError for images of another shape, attributes that cannot be learned
+    whose weights are the first ones. A private training needs a ``secret`` that nobody keeps; see private_training.
+
+    Raises ModelError for images of another shape, attributes that cannot be learned
     or a loss that is not a number; StorageError if a checkpoint cannot be written.
     """
     began = clock()
@@ -87,6 +94,8 @@ def train_model(
         return Trained(Generator(description, network, device=device), (), 0, True)
     identity = identify_training(spec, images, start)
     loop = _Loop(spec, family, network, lesson, device)
+    if spec.privacy is not None:
+        loop.make_private(secret)
     losses = loop.restore(read_checkpoint(folder, identity))
     limit = math.inf if minutes is None else began + 60 * minutes
     written = clock()
@@ -99,7 +108,7 @@ def train_model(
     write_checkpoint(folder, loop.capture(losses), identity)
     network.load_state_dict(loop.averages())
     done = loop.step >= spec.training.steps
-    return Trained(Generator(description, network, device=device), tuple(losses), loop.step, done)
+    return Trained(Generator(description, network, device=device), tuple(losses), loop.step, done, loop.plan)
 
 
 def identify_training(spec: TrainSpec, images: ImageSet, start: Generator | None = None) -> str:
@@ -129,7 +138,7 @@ def _check_start(start: Generator, description: ModelDescription) -> None:
 
 def _prepare(images: ImageSet, code: ConditionCode) -> _Lesson:
     codes = torch.from_numpy(code.encode(list_rows(images, code)))
-    return _Lesson(torch.from_numpy(images.images(slice(None)))[:, None], codes, code.places)
+    return _Lesson(torch.from_numpy(images.images(slice(None)))[:, None], codes, code.places, images.patient)
 
 
 class _Loop:
@@ -142,38 +151,56 @@ class _Loop:
             network.parameters(), spec.training.rate, BETAS, weight_decay=spec.training.decay, fused=True
         )
         self.average = {name: values.detach().clone() for name, values in network.state_dict().items()}
+        self.plan: PrivacyPlan | None = None
+        self._private: PrivateSteps | None = None
+
+    def make_private(self, secret: int | None) -> None:
+        """Make all further steps private; raises ModelError without a secret or with a budget that cannot be kept."""
+        if secret is None:
+            raise ModelError("privacy: a private training needs a secret source of random numbers; none was given.")
+        self.plan = plan_privacy(self.spec, int(self.lesson.patient.max()) + 1)
+        parts = (self.network, self.optimiser, self.plan, self.lesson.patient, self.spec.training.batch)
+        self._private = PrivateSteps(*parts, secret, self.device)
 
     def advance(self) -> float:
         """Make one step and return its loss. Raises ModelError if it is not a number."""
         training = self.spec.training
-        generator = make_generator(self.spec.seed, f"learned/step/{self.step}")
-        images, codes = self._draw_batch(generator)
         for group in self.optimiser.param_groups:
             group["lr"] = training.rate * min(1.0, (self.step + 1) / max(1, training.warm_up))
         self.network.train()
-        self.optimiser.zero_grad()
-        total, size = 0.0, len(images) // training.accumulate
-        for part in range(training.accumulate):
-            chosen = slice(part * size, (part + 1) * size)
-            with torch.autocast(self.device.split(":")[0], torch.bfloat16, training.precision == "bfloat16"):
-                loss = self.family.measure_loss(self.network, images[chosen], codes[chosen], generator).mean()
-            torch.autograd.backward(loss / training.accumulate)
-            total += float(loss.detach()) / training.accumulate
+        total = self._private.advance(self._measure) if self._private else self._advance_openly()
         if not math.isfinite(total):
             raise ModelError(
                 f"the loss is {total} at step {self.step}; lower training.rate ({training.rate:g}) or use "
                 "precision = 'float32'. The last checkpoint is kept."
             )
-        nn.utils.clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
-        self.optimiser.step()
         self.step += 1
         self._follow()
         return total
 
-    def _draw_batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _measure(self, network: nn.Module, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the loss of each chosen image."""
+        images, codes = self._draw_batch(chosen, generator)
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, self.spec.training.precision == "bfloat16"):
+            return self.family.measure_loss(network, images, codes, generator)
+
+    def _advance_openly(self) -> float:
+        training = self.spec.training
+        generator = make_generator(self.spec.seed, f"learned/step/{self.step}")
+        self.optimiser.zero_grad()
+        total = 0.0
+        for part in self._choose(training.batch).chunk(training.accumulate):
+            loss = self._measure(self.network, part, generator).mean() / training.accumulate
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+        if math.isfinite(total):
+            nn.utils.clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
+            self.optimiser.step()
+        return total
+
+    def _draw_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return changed signals and codes, some attributes hidden."""
         training, lesson = self.spec.training, self.lesson
-        chosen = self._choose(training.batch)
         changed, told = change_images(lesson.images[chosen], training.change, generator)
         codes = lesson.codes[chosen].clone()
         for place in lesson.places:
