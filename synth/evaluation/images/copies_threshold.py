@@ -1,8 +1,8 @@
 """The score above which an image counts as a copy: at most 1 of 1,000 images of unseen patients may reach it.
 
 A few hundred unseen images do not show what happens once in a thousand. Above a high score u the excess is taken to be
-exponential, which is more cautious than what real images show (see docs/evaluation/copies.md). If k of n images exceed
-u, the score t for a rate f that also allows for not knowing the mean excess b is
+exponential; alarms that real images then raised are in docs/evaluation/copies.md. If k of n images exceed u,
+the score t for a rate f that also allows for not knowing the mean excess b is
 
     t = u + p b ((k / (n f))^(1/p) - 1)        p: how many values b rests on
 
