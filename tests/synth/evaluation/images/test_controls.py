@@ -30,11 +30,17 @@ def make_bench(train: int, unseen: int, shift: float = 0.0) -> Bench:
     return Bench(sets[0], real, sets[2], features, 0, tell_nobody)
 
 
-@pytest.mark.parametrize("train", [200, 2000])
-def test_repeated_images_are_noticed_however_many_train(train: int) -> None:
-    control = check_duplicates(make_bench(train, unseen=200))
+@pytest.mark.parametrize(("train", "unseen", "few"), [(200, 200, 20), (2000, 200, 20), (94, 46, 4), (30, 30, 3)])
+def test_repeated_images_are_noticed_however_many_there_are(train: int, unseen: int, few: int) -> None:
+    control = check_duplicates(make_bench(train, unseen))
     assert control.behaves, control.reason
-    assert control.reason.startswith("20 real images repeated 10 times: coverage ")
+    assert control.reason.startswith(f"{few} real images repeated 10 times: coverage ")
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    control = check_duplicates(make_bench(train=15, unseen=40))
+    assert not control.behaves
+    assert "coverage not measurable (there are images of 15" in control.reason
 
 
 def test_the_floor_behaves_unless_the_unseen_patients_differ() -> None:
