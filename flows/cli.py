@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import evaluate_cli, import_cli, population_designs_cli, release_cli
+from flows import evaluate_cli, import_cli, population_designs_cli, release_cli, train_cli
 from flows.settings import Settings, load_settings
 from flows.terminal import Home, Json, console, print_json, say, show_progress
 from synth.errors import CohortiumError, RetryableError
@@ -47,6 +47,8 @@ app = typer.Typer(
 
       cohortium evaluate IMAGES --reference NAME judge images of any tool against it: quality, privacy, fairness
 
+      cohortium train RECIPE                     train a model that draws such images; cohorts are built from it
+
       cohortium population --help                learn a population from a real table, draw people from it
 
     Everything is kept below COHORTIUM_HOME (default: ./cohortium-data). Interrupted work continues when the same
@@ -56,6 +58,7 @@ app = typer.Typer(
 app.add_typer(population_designs_cli.app)
 app.command("import")(import_cli.import_data)
 app.command()(evaluate_cli.evaluate)
+app.command()(train_cli.train)
 app.command()(release_cli.release)
 app.command()(release_cli.withdraw)
 

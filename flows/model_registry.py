@@ -1,4 +1,4 @@
-"""Population models in MLflow: a run that says how each was fitted, and a registered model without a pickle."""
+"""Models in MLflow, of people and of images: a run that says how each was made, and a registered model, no pickle."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 import shutil
 import sqlite3
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,47 @@ from flows.tracking import use_store
 
 import mlflow  # isort: skip
 import mlflow.pyfunc
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from synth.errors import PopulationError, StorageError
+from synth.errors import ModelError, PermanentError, PopulationError, StorageError
 
-EXPERIMENT = "populations"
 CANDIDATE = "candidate"
-POPULATION = "population"  # the artifact: a folder that load_model reads
 PREFIX = "population-"
-CODE = Path(__file__).with_name("population_pyfunc.py")
-NEEDED = ("mlflow", "numba", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy")  # besides Cohortium
+MOST_POINTS = 1000  # of a curve; MLflow stores each as a row
+_NEEDED = ("mlflow", "numba", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy")  # besides Cohortium
+
+
+@dataclass(frozen=True, slots=True)
+class ModelKind:
+    """A kind of registered model. ``artifact`` is the folder of its files, which the code in ``code`` loads."""
+
+    name: str
+    experiment: str
+    artifact: str
+    prefix: str
+    code: str
+    needed: tuple[str, ...]
+    error: type[PermanentError]
+
+
+PEOPLE = ModelKind(
+    "population model", "populations", "population", PREFIX, "population_pyfunc.py", _NEEDED, PopulationError
+)
+IMAGES = ModelKind(
+    "model of images", "models", "images", "", "images_pyfunc.py", (*_NEEDED, "monai", "torch"), ModelError
+)
+KINDS = {kind.name: kind for kind in (PEOPLE, IMAGES)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """What else the run of a model is told: ``curves`` are values by step, ``files`` become artifacts."""
+
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    files: Sequence[Path] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +90,25 @@ def register_model(
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     documents: Mapping[str, Any],
+    kind: ModelKind = PEOPLE,
+    log: RunLog | None = None,
 ) -> RegisteredModel:
     """Log a run with the model in ``folder`` as its artifact and register it with the alias candidate.
 
-    ``documents`` are kept as JSON files by name. Raises StorageError if MLflow's store cannot be written.
+    Nothing is registered before all of it is stored. ``documents`` are kept as JSON files by name. Raises StorageError
+    if MLflow's store cannot be written.
     """
     unregistered = f"the model is saved in '{folder}', but not registered"
     with _explain_store(settings, unregistered), warnings.catch_warnings(), use_store(settings):
         warnings.simplefilter("ignore")  # hints about signatures and type hints
-        experiment = _find_experiment(settings)
+        experiment = _find_experiment(settings, kind)
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
             mlflow.log_params({key: str(value)[:500] for key, value in params.items() if value is not None})
             mlflow.log_metrics(dict(metrics))
             for file, document in documents.items():
                 mlflow.log_dict(document, f"{file}.json")
-            logged = _log_model(folder)
+            _log_rest(log or RunLog(), run.info.run_id)
+            logged = _log_model(folder, kind)
         client = MlflowClient()
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
@@ -82,44 +117,66 @@ def register_model(
     return RegisteredModel(name, str(made.version), run.info.run_id)
 
 
-def _log_model(folder: Path) -> Any:
+def _log_rest(log: RunLog, run_id: str) -> None:
+    mlflow.set_tags(dict(log.tags))
+    for name, values in log.curves.items():
+        every = max(1, -(-len(values) // MOST_POINTS))
+        now_ms = int(time.time() * 1000)
+        points = [Metric(name, float(values[step]), now_ms, step) for step in range(0, len(values), every)]
+        for first in range(0, len(points), MOST_POINTS):
+            MlflowClient().log_batch(run_id, metrics=points[first : first + MOST_POINTS])
+    for file in log.files:
+        mlflow.log_artifact(str(file))
+
+
+def _log_model(folder: Path, kind: ModelKind) -> Any:
     """Log the model in ``folder`` with the active run, from a copy: MLflow names an artifact as its folder."""
     with tempfile.TemporaryDirectory() as place:
-        staged = Path(place) / POPULATION
+        staged = Path(place) / kind.artifact
         shutil.copytree(folder, staged)
         return mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(CODE),
-            artifacts={POPULATION: str(staged)},
-            pip_requirements=[f"{package}=={version(package)}" for package in NEEDED],
+            python_model=str(Path(__file__).with_name(kind.code)),
+            artifacts={kind.artifact: str(staged)},
+            pip_requirements=[f"{package}=={version(package)}" for package in kind.needed],
         )
 
 
-def fetch_model(settings: Settings, uri: str) -> Path:
+def fetch_version(settings: Settings, uri: str, kind: str) -> tuple[str, Path]:
+    """Return the address of the version that ``uri`` names now, and its folder; ``kind`` is one of KINDS."""
+    folder = fetch_model(settings, uri, KINDS[kind])
+    name, at, alias = uri.rstrip("/").removeprefix("models:/").partition("@")
+    if not at:
+        return f"models:/{name}", folder
+    with _explain_store(settings, f"'{uri}' cannot be fetched"), use_store(settings):
+        return f"models:/{name}/{MlflowClient().get_model_version_by_alias(name, alias).version}", folder
+
+
+def fetch_model(settings: Settings, uri: str, kind: ModelKind = PEOPLE) -> Path:
     """Return the folder of the registered model that ``models:/NAME@ALIAS`` or ``models:/NAME/3`` names.
 
     Only data is fetched: the code that MLflow keeps with the model is not run.
     """
     with _explain_store(settings, f"'{uri}' cannot be fetched"), use_store(settings):
         try:
-            return Path(mlflow.artifacts.download_artifacts(f"{uri.rstrip('/')}/artifacts/{POPULATION}"))
+            return Path(mlflow.artifacts.download_artifacts(f"{uri.rstrip('/')}/artifacts/{kind.artifact}"))
         except (MlflowException, OSError) as error:
             known = sorted(model.name for model in MlflowClient().search_registered_models())
-            known = [name for name in known if name.startswith(PREFIX)]
-            raise PopulationError(
-                f"'{uri}' is no registered population model ({_first_line(error)}). "
+            known = [name for name in known if name.startswith(PREFIX) == (kind is PEOPLE)]
+            raise kind.error(
+                f"'{uri}' is no registered {kind.name} ({_first_line(error)}). "
                 f"Registered: {', '.join(known) or 'none'}; write models:/NAME@{CANDIDATE} or models:/NAME/VERSION."
             ) from error
 
 
-def _find_experiment(settings: Settings) -> str:
+def _find_experiment(settings: Settings, kind: ModelKind) -> str:
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(kind.experiment)
     if experiment is not None:
         return str(experiment.experiment_id)
     local = settings.tracking_uri.startswith("sqlite:")
     location = (settings.home.root / "mlartifacts").as_uri() if local else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    return str(client.create_experiment(kind.experiment, artifact_location=location))
 
 
 @contextmanager

@@ -62,8 +62,7 @@ def pin_models(spec: CohortSpec, settings: Settings, models: Path | None = None)
     if source not in POPULATIONS and (_is_address(source) or read_pin(source)):
         document["population"] = {"source": str(_pin(PEOPLE, source, None, settings, kept))}
     if spec.imaging.engine in TAKES_MODEL and spec.imaging.model is not None:
-        shipped: Path = importlib.import_module("synth.learned.model_files").SHIPPED
-        pin = _pin(IMAGES, spec.imaging.model, shipped, settings, kept)
+        pin = _pin(IMAGES, spec.imaging.model, _find_shipped(), settings, kept)
         document["imaging"] = {"model": str(pin)}
         if "contrasts" not in spec.imaging.model_fields_set:
             described = importlib.import_module("synth.learned.model_files").read_description(kept / pin.sha256)
@@ -91,15 +90,33 @@ def _pin(kind: Kind, address: str, shipped: Path | None, settings: Settings, kep
     pin = read_pin(address)
     if pin is not None:
         if not (kept / pin.sha256).is_dir():
-            _keep(kind, _find_pinned(kind, pin, shipped, settings), kept, pin.sha256)
+            keep_model(kind, _find_pinned(kind, pin, shipped, settings), kept, pin.sha256)
         return pin
+    name, folder = _find_named(kind, address, shipped, settings)
+    return Pin(name, keep_model(kind, folder, kept))
+
+
+def find_model(kind: Kind, address: str, settings: Settings) -> Path:
+    """Return the folder of the model at ``address``; raises as pin_models."""
+    shipped = _find_shipped() if kind is IMAGES else None
+    pin = read_pin(address)
+    if pin is not None:
+        return _find_pinned(kind, pin, shipped, settings)
+    return _find_named(kind, address, shipped, settings)[1]
+
+
+def _find_shipped() -> Path:
+    return Path(importlib.import_module("synth.learned.model_files").SHIPPED)
+
+
+def _find_named(kind: Kind, address: str, shipped: Path | None, settings: Settings) -> tuple[str, Path]:
+    """Return the name that is pinned, without a path, and the folder of the model at ``address``."""
     if address.startswith(REGISTRY):
         registry: Any = importlib.import_module("flows.model_registry")
         name, folder = registry.fetch_version(settings, address, kind.name)
-    else:
-        folder = _find_folder(kind, address, shipped)
-        name = folder.resolve().name
-    return Pin(name, _keep(kind, folder, kept))
+        return str(name), Path(folder)
+    folder = _find_folder(kind, address, shipped)
+    return folder.resolve().name, folder
 
 
 def _find_folder(kind: Kind, address: str, shipped: Path | None) -> Path:
@@ -128,7 +145,7 @@ def _find_pinned(kind: Kind, pin: Pin, shipped: Path | None, settings: Settings)
     )
 
 
-def _keep(kind: Kind, folder: Path, kept: Path, expected: str | None = None) -> str:
+def keep_model(kind: Kind, folder: Path, kept: Path, expected: str | None = None) -> str:
     """Copy a model's files to the folder of its hash, whole or not at all; return the hash."""
     found = kind.read_hash(folder)
     if expected is not None and found != expected:

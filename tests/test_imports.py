@@ -60,6 +60,7 @@ HONEST_IMPORTS = {
     "flows/tracking.py": "import mlflow",
     "flows/model_registry.py": "import mlflow",
     "flows/population_pyfunc.py": "import mlflow.pyfunc",
+    "flows/images_pyfunc.py": "import mlflow.pyfunc",
 }
 
 

@@ -1,0 +1,214 @@
+"""The training flow: read the Reference -> learn -> learn to read images -> draw -> keep -> log and register.
+
+A training that ends anywhere is simply run again: it goes on at its last checkpoint and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import time
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import flows.settings  # noqa: F401  sets Prefect's quiet defaults before it is imported
+
+import httpx  # isort: skip
+from filelock import FileLock, Timeout
+from prefect import flow, task
+from prefect.artifacts import create_image_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import refresh_global_settings_context
+
+from catalog import open_catalog
+from catalog.home import make_folder
+from flows.evaluation_sides import open_work_folder
+from flows.models import IMAGES, find_model, keep_model
+from flows.pictures import embed_picture
+from flows.server import explain_server_failure
+from flows.settings import Settings
+from flows.train_facts import describe_row, describe_training, flatten_recipe, keep_taught, mean_last, write_card
+from flows.train_pictures import draw_pairs
+from flows.training_data import TrainingData, read_training_data
+from synth.errors import BusyError
+from synth.evaluation.images.features.base import Tell
+from synth.learned.conditions import list_rows
+from synth.learned.distillation import describe_distillation, distil_model
+from synth.learned.generator import Generator
+from synth.learned.measurers import STEPS, Measurer, fit_measurer
+from synth.learned.model_files import load_model, save_model
+from synth.learned.recipe import TrainSpec
+from synth.learned.training import Trained, train_model
+from synth.seeds import stream, stream_key
+
+LEAST_STEPS = 50  # in which what reads images is trained
+PAIRS = 24  # drawn images that are shown beside real ones
+
+
+@dataclass
+class Job:
+    """What the tasks of one training share."""
+
+    settings: Settings
+    spec: TrainSpec
+    minutes: float | None
+    register: bool
+    tell: Tell
+    folder: Path  # of checkpoints, and of what is read; the latter goes with the command
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What ``cohortium train --json`` prints. ``finished`` is False if the time ran out before the last step."""
+
+    name: str
+    model: str
+    folder: str
+    address: str | None
+    steps: int
+    finished: bool
+    loss: float | None
+    train_images: int
+    train_patients: int
+    measured: tuple[str, ...]
+    pairs: str
+    seconds: float
+    notes: tuple[str, ...]
+
+
+_JOB: ContextVar[Job] = ContextVar("training")
+
+
+@task(name="read-reference", cache_policy=NO_CACHE, persist_result=False)
+def read_images(job: Job, folder: Path) -> TrainingData:
+    """Bring the images of the Reference to the recipe's grid."""
+    with open_catalog(job.settings.home) as catalog:
+        return read_training_data(catalog, job.spec, folder, job.tell)
+
+
+@task(name="learn", cache_policy=NO_CACHE, persist_result=False)
+def learn(job: Job, data: TrainingData) -> tuple[Trained, Generator]:
+    """Train the network and, with [few_steps], the student that draws in few; return the training and the model."""
+    start = job.spec.start and load_model(find_model(IMAGES, job.spec.start, job.settings))
+    trained = train_model(job.spec, data.train, job.folder, start=start or None, minutes=job.minutes, tell=job.tell)
+    if job.spec.few_steps is None or not trained.finished:
+        return trained, trained.generator
+    rows = list_rows(data.train, trained.generator.description.code)
+    return trained, distil_model(trained.generator, rows, job.spec.few_steps, job.spec.seed, job.tell)
+
+
+@task(name="learn-to-read", cache_policy=NO_CACHE, persist_result=False)
+def learn_to_read(job: Job, data: TrainingData) -> Measurer | None:
+    """Train what reads attributes back from images, examined on patients of the validation split."""
+    steps = min(STEPS, max(LEAST_STEPS, job.spec.training.steps))  # a trial is a trial
+    return fit_measurer(data.train, data.validation, job.spec.attributes, job.spec.seed, steps=steps, tell=job.tell)
+
+
+@task(name="keep", cache_policy=NO_CACHE, persist_result=False)
+def keep(job: Job, data: TrainingData, trained: Trained, model: Generator, measurer: Measurer | None) -> Path:
+    """Save the model below the home, in the folder of its hash."""
+    about = describe_training(job.spec, data, trained)
+    if model is not trained.generator and job.spec.few_steps is not None:
+        about["few_steps"] = describe_distillation(trained.generator, job.spec.few_steps)
+    draft = job.folder / "model"
+    shutil.rmtree(draft, ignore_errors=True)
+    described = replace(model.description, about=about)
+    card = write_card(job.spec, data, about)
+    save_model(draft, described, model.network.state_dict(), half=True, card=card, measurer=measurer)
+    kept = job.settings.home.models / keep_model(IMAGES, draft, job.settings.home.models)
+    shutil.rmtree(draft, ignore_errors=True)
+    return kept
+
+
+@task(name="draw-pairs", cache_policy=NO_CACHE, persist_result=False)
+def draw_beside_real(job: Job, data: TrainingData, kept: Path) -> Path:
+    """Draw what real validation images show, beside them."""
+    model = load_model(kept)
+    count = min(PAIRS, len(data.validation))
+    order = stream(job.spec.seed, -1, -1, "train/pairs").permutation(len(data.validation))[:count]
+    rows = [list_rows(data.validation, model.description.code)[place] for place in order]
+    rows = [keep_taught(model, row) for row in rows]
+    made = model.sample(rows, [stream_key(job.spec.seed, place, 0, "train/pairs") for place in range(count)])
+    place = job.settings.report_folder / "models" / kept.name[:16]
+    make_folder(place)
+    captions = [describe_row(row) for row in rows]
+    return draw_pairs(data.validation.images(order), made, captions, place / "real-above-drawn.png")
+
+
+@task(name="register", cache_policy=NO_CACHE, persist_result=False)
+def register(job: Job, data: TrainingData, trained: Trained, kept: Path, pairs: Path) -> str:
+    """Log curves, pictures, data and code, and register the model as candidate; return its address."""
+    registry: Any = importlib.import_module("flows.model_registry")
+    spec, about = job.spec, dict(load_model(kept).description.about)
+    params = {"model": kept.name, "recipe": spec.content_hash, "reference": data.reference, **flatten_recipe(spec)}
+    metrics = {"steps": float(trained.steps), "train_images": float(len(data.train))}
+    if trained.losses:
+        metrics["final_loss"] = mean_last(trained.losses)
+    log = registry.RunLog(
+        curves={"loss": trained.losses} if trained.losses else {},
+        files=(pairs,),
+        tags={"reference_fingerprint": data.fingerprint, "code": about["code"], "model_sha256": kept.name},
+    )
+    documents = {"recipe": spec.model_dump(mode="json"), "about": about}
+    made = registry.register_model(job.settings, kept, spec.name, params, metrics, documents, registry.IMAGES, log)
+    return str(made.uri)
+
+
+@flow(name="train-model", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+def train_flow(name: str) -> TrainResult:
+    """Train the model of the job, keep it, log it, and register it."""
+    job, began = _JOB.get(), time.monotonic()
+    with open_work_folder(job.settings.home) as folder:
+        data = read_images(job, folder)
+        trained, model = learn(job, data)
+        measurer = learn_to_read(job, data) if job.spec.attributes else None
+        kept = keep(job, data, trained, model, measurer)
+        pairs = draw_beside_real(job, data, kept)
+        address = register(job, data, trained, kept, pairs) if job.register else None
+    create_image_artifact(embed_picture(pairs), key="real-above-drawn", description=f"Model {kept.name[:12]}")
+    read = tuple(reading.task.name for reading in measurer.readings) if measurer else ()
+    result = TrainResult(
+        name=name,
+        model=kept.name,
+        folder=str(kept),
+        address=address,
+        steps=trained.steps,
+        finished=trained.finished,
+        loss=mean_last(trained.losses) if trained.losses else None,
+        train_images=len(data.train),
+        train_patients=len(set(data.train.patient.tolist())),
+        measured=read,
+        pairs=str(pairs),
+        seconds=round(time.monotonic() - began, 1),
+        notes=data.notes,
+    )
+    shown = [{"fact": key, "value": str(value)} for key, value in asdict(result).items()]
+    create_table_artifact(shown, key="training", description=f"Training of {name}")
+    return result
+
+
+def run_flow(settings: Settings, spec: TrainSpec, minutes: float | None, registered: bool, tell: Tell) -> TrainResult:
+    """Run the flow; one process at a time trains a recipe.
+
+    Raises BusyError if another does, StorageError or RetryableError if Prefect's server fails, besides what the tasks
+    raise.
+    """
+    refresh_global_settings_context()  # Prefect was imported before the address of its server was known
+    folder = settings.home.root / "training" / f"{spec.name}-{spec.content_hash[:10]}"
+    make_folder(folder)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"another process trains '{spec.name}' in '{settings.home.root}'; wait for it.") from error
+    token = _JOB.set(Job(settings, spec, minutes, registered, tell, folder))
+    try:
+        result: TrainResult = train_flow(spec.name)
+    except httpx.HTTPError as error:
+        raise explain_server_failure(settings, error) from error
+    finally:
+        _JOB.reset(token)
+        lock.release()
+    return result

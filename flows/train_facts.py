@@ -1,0 +1,115 @@
+"""What a trained model says of itself: the data, the recipe, the code, and a card for readers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flows.training_data import TrainingData
+from synth.learned.generator import Generator
+from synth.learned.recipe import TrainSpec
+from synth.learned.training import Trained
+from synth.nouns import AttributeValue
+
+CODE = Path(__file__).parents[1] / "synth" / "learned"
+
+
+def describe_training(spec: TrainSpec, data: TrainingData, trained: Trained) -> dict[str, Any]:
+    """Return what a model says of its training: the data, the recipe, the code, the machine."""
+    return {
+        "description": spec.description,
+        "reference": data.reference,
+        "reference_fingerprint": data.fingerprint,
+        "licence": data.licence,
+        "source": data.source,
+        "train_images": len(data.train),
+        "train_patients": len(set(data.train.patient.tolist())),
+        "recipe": spec.content_hash,
+        "steps": trained.steps,
+        "finished": trained.finished,
+        "final_loss": mean_last(trained.losses) if trained.losses else None,
+        "cohortium": importlib.metadata.version("cohortium") if _is_installed() else "source",
+        "code": hash_code(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def write_card(spec: TrainSpec, data: TrainingData, about: dict[str, Any]) -> str:
+    """Return the model card, in Markdown."""
+    return "\n".join(
+        [
+            f"# {spec.name}",
+            "",
+            spec.description or "A model of images.",
+            "",
+            f"- Draws: {spec.kind}, {' x '.join(map(str, spec.shape))}.",
+            f"- May be asked for: {', '.join(spec.attributes) or 'nothing'}.",
+            f"- Learned from {about['train_images']} images of {about['train_patients']} patients of reference "
+            f"'{data.reference}' (fingerprint {data.fingerprint[:16]}).",
+            f"- Source: {data.source}. Licence: {data.licence}.",
+            f"- Recipe {spec.content_hash[:16]}, code {about['code'][:16]}, {about['steps']} steps.",
+            "- Its images are synthetic, and not for diagnosis.",
+            "",
+        ]
+    )
+
+
+def hash_code() -> str:
+    """Return the SHA-256 of the code that trains and draws."""
+    digest = hashlib.sha256()
+    for path in sorted(CODE.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def keep_taught(model: Generator, row: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Return a row without the numbers that are beyond those the model was taught."""
+    limits = {c.attribute.name: (c.low, c.high) for c in model.description.code.conditions if c.numeric}
+
+    def taught(name: str, value: AttributeValue) -> bool:
+        if name not in limits or not isinstance(value, int | float):
+            return True
+        return limits[name][0] <= value <= limits[name][1]
+
+    return {name: value for name, value in row.items() if taught(name, value)}
+
+
+def describe_row(row: dict[str, AttributeValue]) -> str:
+    """Return what is asked for in two short lines."""
+    words = [
+        "+".join(value) or "none" if isinstance(value, tuple | list) else str(value)
+        for value in row.values()
+        if value is not None
+    ]
+    text = ", ".join(words)
+    return text[:22] + "\n" + text[22:44]
+
+
+def mean_last(losses: tuple[float, ...], count: int = 100) -> float:
+    """Return the mean of the last losses, which are noisy."""
+    last = losses[-count:]
+    return sum(last) / len(last)
+
+
+def _is_installed() -> bool:
+    try:
+        return bool(importlib.metadata.version("cohortium"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def flatten_recipe(spec: TrainSpec) -> dict[str, Any]:
+    """Return the recipe as flat parameters: ``training.steps`` -> 3000."""
+    flat: dict[str, Any] = {}
+    for name, value in spec.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": each for inner, each in value.items()}
+        else:
+            flat[name] = value
+    return flat

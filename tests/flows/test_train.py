@@ -1,0 +1,121 @@
+"""From a Reference to a registered model and back: the real command, another process, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog import open_catalog, resolve_home
+from flows.models import pin_models
+from flows.settings import load_settings
+from flows.training_data import read_training_data
+from synth.errors import CatalogError, ModelError
+from synth.evaluation.images.features.base import tell_nobody
+from synth.learned.model_files import load_model
+from synth.learned.recipe import parse_train_spec
+from synth.spec import parse_spec
+from tests.conftest import ROOT, run_cohortium
+from tests.flows.made_images import write_real
+
+RECIPE = """
+name = "discs"
+reference = "discs"
+kind = "disc"
+shape = [16, 16]
+attributes = ["sex", "age_years", "findings"]
+architecture = { channels = [16, 32], attention = 0 }
+training = { steps = 20, batch = 16 }
+sampler = { steps = 2 }
+"""
+PREDICT = """
+import json, mlflow, numpy, pandas
+model = mlflow.pyfunc.load_model("models:/discs@candidate")
+two = model.predict(pandas.DataFrame({"sex": ["F", "M"], "age_years": [30, None], "seed": [1, 2]}))
+one = model.predict(pandas.DataFrame({"sex": ["M"], "seed": [2]}))
+print(json.dumps([two.shape, bool(numpy.array_equal(two[1], one[0])), float(two.min()), float(two.max())]))
+"""
+
+
+@dataclass(frozen=True)
+class Trained:
+    home: Path
+    recipe: Path
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    place = tmp_path_factory.mktemp("train")
+    home, recipe = place / "home", place / "discs.toml"
+    recipe.write_text(RECIPE)
+    done = run_cohortium("import", write_real(place / "real.parquet"), "--name", "discs", "--home", home)
+    assert done.code == 0, done.err
+    done = run_cohortium("train", recipe, "--home", home, "--json")
+    assert done.code == 0, done.err
+    return Trained(home, recipe, done.json())
+
+
+def test_a_trained_model_is_kept_and_says_what_it_learned_from(trained: Trained) -> None:
+    result = trained.result
+    assert (result["steps"], result["finished"], result["address"]) == (20, True, "models:/discs@candidate")
+    model = load_model(Path(result["folder"]), result["model"])
+    about = model.description.about
+    assert about["reference"] == "discs"
+    assert about["train_images"] == result["train_images"] > 50
+    with open_catalog(trained.home) as catalog:
+        assert about["reference_fingerprint"] == catalog.reference("discs").fingerprint
+    assert Path(result["pairs"]).is_file()
+    assert "discs" in (Path(result["folder"]) / "README.md").read_text()
+    assert not list((trained.home / "work").glob("evaluate-*"))
+
+
+def test_training_again_ends_with_the_same_model(trained: Trained) -> None:
+    done = run_cohortium("train", trained.recipe, "--home", trained.home, "--json", "--no-register")
+    assert done.code == 0, done.err
+    assert done.json()["model"] == trained.result["model"]
+    assert done.json()["address"] is None
+
+
+def test_another_process_draws_with_the_registered_model(trained: Trained) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{trained.home / 'mlflow.db'}"}
+    environment |= {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shape, same, low, high = json.loads(done.stdout.splitlines()[-1])
+    assert (shape, same) == ([2, 16, 16], True)
+    assert 0 <= low < high <= 1
+
+
+def test_a_recipe_is_pinned_to_the_registered_version(trained: Trained) -> None:
+    settings = load_settings(trained.home)
+    recipe = 'name = "c"\nsubjects = 2\nimaging = { engine = "flow", model = "models:/discs@candidate" }'
+    imaging = pin_models(parse_spec(recipe), settings).imaging
+    assert (imaging.model, imaging.contrasts) == (f"models:/discs/1@sha256:{trained.result['model']}", ("disc",))
+    with pytest.raises(ModelError, match=r"no registered model of images.*Registered: discs"):
+        pin_models(parse_spec(recipe.replace("discs@", "disks@")), settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (('"findings"]', '"weight"]'), ModelError, "has no 'weight'.* It has: sex, age_years, findings"),
+        (("[16, 16]", "[16, 16, 16]"), ModelError, "has 3 axes, but the images of 'discs' are 32 x 32; give 2"),
+        (("[16, 16]", "[16, 32]"), ModelError, "train images cannot be used .*aspect"),
+        (('reference = "discs"', 'reference = "disks"'), CatalogError, "no reference 'disks'"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_explained(
+    trained: Trained, tmp_path: Path, change: tuple[str, str], error: type[Exception], words: str
+) -> None:
+    spec = parse_train_spec(RECIPE.replace(*change))
+    with open_catalog(resolve_home(trained.home)) as catalog, pytest.raises(error, match=words):
+        read_training_data(catalog, spec, tmp_path, tell_nobody)
