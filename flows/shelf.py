@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from synth.errors import ModelError, PopulationError
+from synth.nouns import AttributeValue
 
 MOST_LOADED = 4
 
@@ -22,6 +24,12 @@ class FolderShelf:
     def open_generator(self, sha256: str) -> Any:
         """Return a model of images; raises ModelError if it is not there or damaged."""
         return _load_generator(self.folder, sha256)
+
+    def draw_images(
+        self, generator: Any, rows: Sequence[Mapping[str, AttributeValue]], keys: Sequence[int], budget: int
+    ) -> Any:
+        """Return an image for each row, drawn again up to ``budget`` times while it misses what was asked for."""
+        return importlib.import_module("synth.learned.redraws").draw_until_met(generator, rows, keys, budget)
 
     def open_population(self, sha256: str) -> Any:
         """Return a model of people; raises PopulationError if it is not there or damaged."""

@@ -6,6 +6,7 @@ A training that ends anywhere is simply run again: it goes on at its last checkp
 from __future__ import annotations
 
 import importlib
+import secrets
 import shutil
 import time
 from contextvars import ContextVar
@@ -92,7 +93,10 @@ def read_images(job: Job, folder: Path) -> TrainingData:
 def learn(job: Job, data: TrainingData) -> tuple[Trained, Generator]:
     """Train the network and, with [few_steps], the student that draws in few; return the training and the model."""
     start = job.spec.start and load_model(find_model(IMAGES, job.spec.start, job.settings))
-    trained = train_model(job.spec, data.train, job.folder, start=start or None, minutes=job.minutes, tell=job.tell)
+    secret = secrets.randbits(128) if job.spec.privacy is not None else None  # never stored
+    trained = train_model(
+        job.spec, data.train, job.folder, start=start or None, secret=secret, minutes=job.minutes, tell=job.tell
+    )
     if job.spec.few_steps is None or not trained.finished:
         return trained, trained.generator
     rows = list_rows(data.train, trained.generator.description.code)
@@ -163,7 +167,8 @@ def train_flow(name: str) -> TrainResult:
     with open_work_folder(job.settings.home) as folder:
         data = read_images(job, folder)
         trained, model = learn(job, data)
-        measurer = learn_to_read(job, data) if job.spec.attributes else None
+        private = job.spec.privacy is not None  # what reads images would have seen them without noise
+        measurer = learn_to_read(job, data) if job.spec.attributes and not private else None
         kept = keep(job, data, trained, model, measurer)
         pairs = draw_beside_real(job, data, kept)
         address = register(job, data, trained, kept, pairs) if job.register else None

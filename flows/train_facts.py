@@ -30,6 +30,7 @@ def describe_training(spec: TrainSpec, data: TrainingData, trained: Trained) -> 
         "train_images": len(data.train),
         "train_patients": len(set(data.train.patient.tolist())),
         "recipe": spec.content_hash,
+        "privacy": trained.privacy.describe(trained.steps) if trained.privacy else None,
         "steps": trained.steps,
         "finished": trained.finished,
         "final_loss": mean_last(trained.losses) if trained.losses else None,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
+
+from synth.nouns import AttributeValue
 
 if TYPE_CHECKING:  # they load torch and numba
     from synth.learned.generator import Generator
+    from synth.learned.redraws import Drawn
     from synth.population.chain import ChainModel
+
+Rows = Sequence[Mapping[str, AttributeValue]]
 
 
 class Shelf(Protocol):
@@ -17,6 +23,9 @@ class Shelf(Protocol):
 
     def open_generator(self, sha256: str) -> Generator:
         """Return a model of images; raises ModelError if it is not there or damaged."""
+
+    def draw_images(self, generator: Generator, rows: Rows, keys: Sequence[int], budget: int) -> list[Drawn]:
+        """Return an image for each row, drawn again up to ``budget`` times while it misses what was asked for."""
 
     def open_population(self, sha256: str) -> ChainModel:
         """Return a model of people; raises PopulationError if it is not there or damaged."""

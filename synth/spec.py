@@ -210,6 +210,13 @@ class ImagingSpec(RecipePart):
     contrasts: Annotated[tuple[str, ...], Unique] = Field(
         ("T1w",), min_length=1, description="contrasts or views; a model draws its own kind"
     )
+    redraws: int | None = Field(
+        None,
+        strict=True,
+        ge=0,
+        le=20,
+        description="of engine flow: how often an image that misses what was asked for is drawn again (default 2)",
+    )
     resolution_mm: float = Field(2.0, description="isotropic voxel size in millimetres")
     snr: tuple[float, float] = Field((20.0, 60.0), description="range of the drawn white-matter signal-to-noise ratio")
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
@@ -317,6 +324,8 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
         del asked["imaging"]["model"]
     else:
         asked["imaging"]["model"] = drop_name(asked["imaging"]["model"])
+    if asked["imaging"]["redraws"] is None:
+        del asked["imaging"]["redraws"]
     if asked.get("evaluation", ...) is None:
         del asked["evaluation"]
     return asked

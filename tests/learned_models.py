@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from synth.evaluation.images.networks import make_generator
 from synth.learned.conditions import Condition, ConditionCode
 from synth.learned.generator import ModelDescription, make_network
@@ -28,5 +30,7 @@ def make_tiny_model(folder: Path, seed: int = 0) -> str:
         ConditionCode(CONDITIONS), seed,
     )  # fmt: skip
     network = make_network(description)
-    draw_weights(network, make_generator(seed, "tests/weights"))
-    return save_model(folder, description, network.state_dict())
+    generator = make_generator(seed, "tests/weights")
+    draw_weights(network, generator)
+    moved = {name: v + 0.1 * torch.randn(v.shape, generator=generator) for name, v in network.state_dict().items()}
+    return save_model(folder, description, moved)  # untouched, the last layer is 0, and nothing would be heard

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synth.errors import ModelError, SpecError, suggest_nearest
-from synth.nouns import AttributeValue, Image, Scan, Subject, Visit
+from synth.nouns import AttributeValue, Image, Measurement, Scan, Subject, Visit
 from synth.pins import read_pin
 from synth.seeds import stream_key
 from synth.shelf import Shelf
-from synth.spec import CohortSpec, ImagingSpec
+from synth.spec import CohortSpec, ImagingSpec, LabelsSpec
 
 if TYPE_CHECKING:  # they load torch
     from synth.learned.conditions import Condition
     from synth.learned.generator import Generator, ModelDescription
+    from synth.learned.redraws import Drawn
 
 WHITE = 65535  # stored value of intensity 1
+NONE = "none"  # no label of a set
+REDRAWS = 2  # times that a miss is drawn again, unless the recipe says otherwise
 _UNUSED = ("resolution_mm", "snr")  # of a recipe's imaging: the model decides them
 
 
@@ -98,6 +101,7 @@ class LearnedEngine:
                 "model_name": generator.description.name,
                 "sampler": generator.description.sampler.model_dump(mode="json"),
                 "noise_key": hex(key),
+                "redraws": REDRAWS if spec.imaging.redraws is None else spec.imaging.redraws,
                 "row": row,
                 "not_shown": unknown,
             },
@@ -106,9 +110,20 @@ class LearnedEngine:
     def render(self, scans: Sequence[Scan]) -> list[Image]:
         """Draw the images of ``scans``, which may be of several models."""
         images: list[Image] = []
-        for model_hash, group in groupby(scans, key=lambda scan: str(scan.parameters["model"])):
-            images += _render_group(self._load(model_hash), list(group))
+        for (model, budget), group in groupby(scans, key=lambda scan: (_string(scan, "model"), _budget(scan))):
+            images += self._render_group(model, budget, list(group))
         return images
+
+    def _render_group(self, model: str, budget: int, scans: list[Scan]) -> list[Image]:
+        generator = self._load(model)
+        rows = [
+            {name: tuple(value) if isinstance(value, list) else value for name, value in scan.parameters["row"].items()}
+            for scan in scans
+        ]
+        keys = [int(_string(scan, "noise_key"), 16) for scan in scans]
+        assert self.models is not None  # a model was found there
+        drawn = self.models.draw_images(generator, rows, keys, budget)
+        return [_make_image(scan, one, budget) for scan, one in zip(scans, drawn, strict=True)]
 
     def _find(self, spec: CohortSpec) -> Generator:
         if spec.imaging.model is None:
@@ -134,9 +149,12 @@ def _check_targets(spec: CohortSpec, description: ModelDescription) -> None:
     """Raise SpecError if a category is asked for by name that the model was not taught."""
     where, targets = spec.population.where, spec.population.targets
     asked: dict[str, set[str]] = {}
-    for name, values in (("sex", where.sex), ("sex", targets.sex), ("diagnosis", where.diagnosis)):
-        asked.setdefault(name, set()).update(values or ())
-    asked.setdefault("diagnosis", set()).update(targets.diagnosis or ())
+    named = {"sex": where.sex, "diagnosis": where.diagnosis, **where.attributes}
+    for name, values in named.items():
+        listed = values.all if isinstance(values, LabelsSpec) else values or ()
+        asked.setdefault(name, set()).update(value for value in listed if isinstance(value, str) and value != NONE)
+    for name, shares in {"sex": targets.sex, "diagnosis": targets.diagnosis, **targets.attributes}.items():
+        asked.setdefault(name, set()).update(value for value in shares or () if value != NONE)
     for condition in description.code.conditions:
         name = condition.attribute.name
         for value in sorted(asked.get(name, set())):
@@ -177,24 +195,25 @@ def _is_taught(condition: Condition, value: str | int | float) -> bool:
     return condition.attribute.kind in ("integer", "continuous") and condition.low <= value <= condition.high
 
 
-def _render_group(generator: Generator, scans: list[Scan]) -> list[Image]:
-    """Draw the images of one model. What is drawn is not measured back yet: ``Image.measurements`` is the place."""
-    rows = [
-        {name: tuple(value) if isinstance(value, list) else value for name, value in scan.parameters["row"].items()}
-        for scan in scans
-    ]
-    drawn = generator.sample(rows, [int(scan.parameters["noise_key"], 16) for scan in scans])
-    stored = np.round(np.clip(drawn, 0.0, 1.0) * WHITE).astype(np.uint16)
-    return [
-        Image(
-            image_id=f"{scan.scan_id}-0",
-            scan=scan,
-            pixels=np.ascontiguousarray(pixels),
-            affine=None,
-            spacing_mm=None,
-            intensity_scale=1.0 / WHITE,
-            intensity_unit="of the training images' white",
-            masks={},
-        )
-        for scan, pixels in zip(scans, stored, strict=True)
-    ]
+def _string(scan: Scan, name: str) -> str:
+    return str(scan.parameters[name])
+
+
+def _budget(scan: Scan) -> int:
+    return int(scan.parameters["redraws"])
+
+
+def _make_image(scan: Scan, drawn: Drawn, budget: int) -> Image:
+    """Return a drawn image as it is stored, with what was read from it and how often it was drawn again."""
+    counted = (Measurement("redraws", "1", 0.0, float(drawn.redraws), float(budget)),) if drawn.measurements else ()
+    return Image(
+        image_id=f"{scan.scan_id}-0",
+        scan=scan,
+        pixels=np.ascontiguousarray(np.round(np.clip(drawn.image, 0.0, 1.0) * WHITE).astype(np.uint16)),
+        affine=None,
+        spacing_mm=None,
+        intensity_scale=1.0 / WHITE,
+        intensity_unit="of the training images' white",
+        masks={},
+        measurements=(*drawn.measurements, *counted),
+    )

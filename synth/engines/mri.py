@@ -45,6 +45,8 @@ class MriEngine:
 
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if a contrast or the resolution of ``spec`` is not one that this engine makes."""
+        if spec.imaging.redraws is not None:
+            raise SpecError("imaging.redraws: engine 'mri' has none, as it makes what is asked for; leave it out.")
         if spec.imaging.model is not None:
             raise SpecError(
                 f"imaging.model: engine 'mri' computes its images and takes no model ('{spec.imaging.model}'). Leave "

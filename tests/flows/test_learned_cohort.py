@@ -28,7 +28,7 @@ subjects = 70
 seed = 5
 population.source = "chest-radiographs"
 population.where = { view = ["PA"] }
-population.targets = { findings = { Effusion = 0.5, Hernia = 0.1 }, sex = { F = 0.8 } }
+population.targets = { findings = { Effusion = 0.5, Mass = 0.1 }, sex = { F = 0.8 } }
 imaging = { engine = "flow", model = "MODEL", visits = { count = 2 } }
 """
 
@@ -155,6 +155,9 @@ def test_what_an_engine_and_its_subjects_do_not_share_is_refused(built: Built) -
         plan_without_trace(parse_spec('name = "x"\nsubjects = 1\nimaging.model = "tiny"'), built.settings)
     with pytest.raises(SpecError, match=r"imaging.model: engine 'flow' needs one"):
         plan_without_trace(parse_spec('name = "x"\nsubjects = 1\nimaging.engine = "flow"'), built.settings)
+    unheard = RECIPE.replace("MODEL", str(built.model)).replace("Mass = 0.1", "Hernia = 0.1")
+    with pytest.raises(SpecError, match="findings 'Hernia' is asked for, but model 'tiny' was taught Effusion, Mass"):
+        plan_without_trace(parse_spec(unheard), built.settings)
     unknown = RECIPE.replace("MODEL", str(built.model)).replace('["PA"]', '["PA"], sex = ["F"]')
     with pytest.raises(SpecError, match=r"imaging.snr: engine 'flow' takes none"):
         plan_without_trace(parse_spec(unknown.replace("visits =", "snr = [5, 6], visits =")), built.settings)

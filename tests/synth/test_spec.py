@@ -249,6 +249,7 @@ CHANGES: dict[str, Any] = {
     "population.where.attributes": {"view": ("PA",)},
     "population.targets.attributes": {"view": {"PA": 0.5}},
     "imaging.model": "radiographs",
+    "imaging.redraws": 3,
     "population.targets.sex": {"F": 0.5},
     "population.targets.diagnosis": {"multiple-sclerosis": 0.26},
     "population.targets.age_years": {"20-40": 0.5},
