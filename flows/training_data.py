@@ -67,10 +67,11 @@ def read_training_data(catalog: Catalog, spec: TrainSpec, folder: Path, tell: Te
 
 
 def _check_reference(reference: Reference, spec: TrainSpec) -> None:
-    if not reference.row["patients_known"]:
+    if not reference.row["patients_known"] and spec.patients == "known":
         raise ModelError(
             f"reference '{reference.name}' does not say whose its images are, so training and validation may share "
-            "patients. Import it again with --patient COLUMN."
+            "patients. Import it again with --patient COLUMN or, if each image is of another patient, say so in the "
+            "recipe: patients = 'images'."
         )
     known = [attribute.name for attribute in reference.schema]
     for name in spec.attributes:

@@ -92,6 +92,9 @@ class TrainSpec(RecipePart):
     name: str = Field(description="short name, lower-case letters, digits and dashes", max_length=MAX_NAME)
     description: str = Field("", description="what the model is for, in a sentence or two")
     reference: str = Field(description="name of the Reference whose training patients are learned from")
+    patients: Literal["known", "images"] = Field(
+        "known", description="images: each counts as a patient, where the reference does not say whose they are"
+    )
     kind: str = Field("image", min_length=1, max_length=40, description="contrast or view that the model draws")
     seed: int = Field(0, strict=True, ge=0, lt=2**63, description="seed of every random draw")
     shape: tuple[int, ...] = Field(min_length=2, max_length=3, description="pixels (y, x) or voxels (x, y, z)")
@@ -126,7 +129,7 @@ class TrainSpec(RecipePart):
     @property
     def content_hash(self) -> str:
         """SHA-256 of everything that decides the weights."""
-        asked = self.model_dump(mode="json", exclude={"description", "sampler", "few_steps", "name"})
+        asked = self.model_dump(mode="json", exclude={"description", "sampler", "few_steps", "name", "patients"})
         return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
