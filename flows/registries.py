@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from catalog.tables import TABLES
+from synth import learned
 from synth.engines import ENGINES
 from synth.evaluation.metrics import METRICS
 from synth.evaluation.policy import list_policies, load_policy
@@ -10,8 +14,12 @@ from synth.measure import MEASURES
 from synth.physics.signal import SEQUENCES
 from synth.population import POPULATIONS
 from synth.population.families import FAMILIES
+from synth.population.learned import LearnedPopulation
 from synth.population.scanners import CleaningReport
+from synth.population.schema import Column
 from synth.references import ADAPTERS
+
+_MODELS = Path(str(learned.__file__)).with_name("models")
 
 
 def describe_registries() -> dict[str, dict[str, str]]:
@@ -25,6 +33,14 @@ def describe_registries() -> dict[str, dict[str, str]]:
             for name, p in POPULATIONS.items()
             if (report := p.cleaning_report()) is not None
         },
+        **{
+            f"attributes of population {name}": {one.name: _describe_column(one) for one in p.model.schema.columns}
+            for name, p in POPULATIONS.items()
+            if isinstance(p, LearnedPopulation)
+        },
+        "models of engine flow": {
+            path.parent.name: _describe_model(path) for path in sorted(_MODELS.glob("*/model.json"))
+        },
         "families of population models": {name: family.description for name, family in FAMILIES.items()},
         "measurements": {name: f"[{m.unit}] {m.description}" for name, m in MEASURES.items()},
         "adapters of real data": {name: adapter.description for name, adapter in ADAPTERS.items()},
@@ -32,6 +48,16 @@ def describe_registries() -> dict[str, dict[str, str]]:
         "policies": {name: load_policy(name).description for name in list_policies()},
         "tables": {table.name: table.description for table in TABLES},
     }
+
+
+def _describe_column(column: Column) -> str:
+    values = ", ".join(column.categories) or f"{column.low:g} to {column.high:g}"
+    return f"[{column.kind}] {values}"
+
+
+def _describe_model(path: Path) -> str:
+    described = json.loads(path.read_text(encoding="utf-8"))
+    return str(described["about"].get("description") or described["kind"])
 
 
 def _describe_cleaning(report: CleaningReport) -> dict[str, str]:
