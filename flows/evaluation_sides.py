@@ -185,7 +185,17 @@ def _write_reference(
                         _add(writer, item, _as_numbers(row, shared), layout)
             sets.append(writer.finish())
     tell(what, total, total)
-    return sets
+    return _divide_unseen(sets, left_out, choice.seed) if left_out else sets
+
+
+def _divide_unseen(sets: list[ImageSet], left_out: str, seed: int) -> list[ImageSet]:
+    """Return the sets with the patients of the only unseen split dealt out: a third validates, the rest is held out."""
+    train, validation, holdout = sets
+    rest = holdout if left_out == "validation" else validation
+    patients = np.unique(rest.patient)
+    order = stream(seed, COHORT_LEVEL, COHORT_LEVEL, "evaluate/unseen").permutation(len(patients))
+    chosen = np.isin(rest.patient, patients[order[: len(patients) // 3]])
+    return [train, rest.select(chosen, "validation"), replace(rest.select(~chosen, "holdout"), unusable=rest.unusable)]
 
 
 def _as_numbers(row: Mapping[str, Any], shared: Shared) -> dict[str, Any]:
@@ -213,6 +223,7 @@ def _find_judged_split(reference: Reference, source: Source, notes: list[str]) -
         notes.append("the images are the reference's own training images: each of them is a copy.")
         return None
     notes.append(f"the images are of the reference's own {source.split} patients, who are left out on the other side.")
+    notes.append("the other unseen patients are dealt out again: a third validate, the others are held out.")
     return source.split
 
 
