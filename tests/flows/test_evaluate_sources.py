@@ -177,7 +177,8 @@ def test_both_sides_come_to_one_form_with_all_that_is_known(catalog, sources, tm
 def test_a_split_that_is_judged_is_left_out_on_the_other_side(catalog, tmp_path):
     sides = read(catalog, tmp_path, "reference:discs/holdout")
     judged, others = set(sides.images.image_ids), [sides.real.validation, sides.real.holdout]
-    assert len(judged) > 0 and len(sides.real.train) > 0
+    assert len(judged) > 0
+    assert len(sides.real.train) > 0
     assert not judged & {name for side in (sides.real.train, *others) for name in side.image_ids}
     validation = catalog.reference("discs").image_ids("validation")
     assert sorted(name for side in others for name in side.image_ids) == sorted(validation), "dealt out again"
