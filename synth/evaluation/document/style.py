@@ -70,7 +70,7 @@ td.number { white-space: nowrap; }
 td small { display: block; white-space: normal; max-width: 26rem; }
 .scores tbody th { width: 38%; }
 .scores .range { color: var(--faint); margin-left: 0.6rem; }
-.scores .sign { display: inline-block; min-width: 1.6rem; color: var(--faint); }
+.scores .sign { display: inline-block; min-width: 1.2rem; margin-right: 0.5rem; color: var(--faint); }
 .words tbody th { min-width: 9.5rem; overflow-wrap: normal; }
 .compact { font-size: 0.88rem; }
 .compact th, .compact td { padding: 0.25rem 0.7rem 0.25rem 0; }
