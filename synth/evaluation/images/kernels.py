@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synth.evaluation.images.layout import Floats32
+from synth.evaluation.images.layout import Floats32, NotComparableError
 from synth.evaluation.images.resampling import PAIRS, centred_interval, draw_halves, number_patients, spread_of_halves
 from synth.evaluation.images.sides import Side
 from synth.evaluation.ranks import Floats, Interval, Ints
@@ -104,6 +104,38 @@ def measure_kernels(synthetic: Side, real: Side, seed: int) -> dict[str, tuple[I
     in the details has them (the usual estimator, equal if each image has its own patient). ``p`` is the share of 99
     permutations of patients between the sides, and the sides themselves, that are at least as far apart.
     """
+    found = {}
+    for name, (sums, counts, usual) in _tabulate(synthetic, real, seed).items():
+        value, inside, outside = _contrast(sums, counts)
+        interval = centred_interval(value, spread_of_halves(inside, outside), PAIRS)
+        details = {"all_pairs": usual, "p": _permute(sums, counts, value), "n": len(synthetic), "n_real": len(real)}
+        found[name] = interval, details
+    return found
+
+
+def compare_kernels(first: Side, second: Side, real: Side, seed: int) -> dict[str, Interval]:
+    """Return how much farther from ``real`` the ``first`` side is than the ``second``, in both distances, by name.
+
+    Both sides hold images of the same patients in the same order, such as two models' answers to the same requests:
+    the halves of the interval are then of the same patients, and what both sides share cancels. Raises
+    NotComparableError if they do not.
+    """
+    if not np.array_equal(first.patient, second.patient):
+        raise NotComparableError("two sides are compared that hold images of other patients; give the same, in order.")
+    tables = [_tabulate(side, real, seed) for side in (first, second)]
+    found = {}
+    for name in KERNELS:
+        one, other = (_contrast(*table[name][:2]) for table in tables)
+        value, inside, outside = one[0] - other[0], one[1] - other[1], one[2] - other[2]
+        found[name] = centred_interval(value, spread_of_halves(inside, outside), PAIRS)
+    return found
+
+
+def _tabulate(synthetic: Side, real: Side, seed: int) -> dict[str, tuple[Table, Table, float]]:
+    """Return, by kernel, its sums over pairs, how many pairs there are, and the usual estimator.
+
+    The first columns are halves of the patients, drawn from the seed and the patients alone; the others permutations.
+    """
     rng = stream(seed, -1, -1, "images/kernels")
     scale = choose_scale(synthetic, real, rng)
     sides = (synthetic, real)
@@ -127,9 +159,8 @@ def measure_kernels(synthetic: Side, real: Side, seed: int) -> dict[str, tuple[I
             (w[place].total - d[place].sum()) / (len(p) * (len(p) - 1))
             for w, d, p in zip(whole, diagonals, patient, strict=True)
         )
-        interval, p = _compare(Table(own[0], own[1], cross[place]), counts)
         mixed = 2 * cross[place].total / counts.cross.total
-        found[name] = interval, {"all_pairs": usual - mixed, "p": p, "n": len(synthetic), "n_real": len(real)}
+        found[name] = Table(own[0], own[1], cross[place]), counts, float(usual - mixed)
     return found
 
 
@@ -156,16 +187,19 @@ def permute_patients(synthetic: Ints, real: Ints, rng: np.random.Generator) -> t
     return groups[:, synthetic], groups[:, first + real]
 
 
-def _compare(sums: Table, counts: Table) -> tuple[Interval, float]:
-    """Return the squared MMD with its interval, and the p-value of the permutations."""
+def _contrast(sums: Table, counts: Table) -> tuple[float, Floats, Floats]:
+    """Return the squared MMD of all, of the halves, and of what the halves leave."""
+    half, half_counts = sums.take(slice(0, PAIRS)), counts.take(slice(0, PAIRS))
 
     def contrast(kind: str) -> Floats:
         ratios = [getattr(s, kind) / getattr(c, kind) for s, c in zip(half, half_counts, strict=True)]
         return np.asarray(ratios[0] + ratios[1] - 2 * ratios[2])
 
-    half, half_counts = sums.take(slice(0, PAIRS)), counts.take(slice(0, PAIRS))
-    value = float(contrast("total"))
-    interval = centred_interval(value, spread_of_halves(contrast("inside"), contrast("outside")), PAIRS)
+    return float(contrast("total")), contrast("inside"), contrast("outside")
+
+
+def _permute(sums: Table, counts: Table, value: float) -> float:
+    """Return the p-value of the permutations."""
     s, c = sums.take(slice(PAIRS, None)), counts.take(slice(PAIRS, None))
     parts = [
         (t.synthetic.inside + t.real.inside + 2 * t.cross.inside,
@@ -175,7 +209,7 @@ def _compare(sums: Table, counts: Table) -> tuple[Interval, float]:
     ]  # fmt: skip
     first, second, between = (a / b for a, b in zip(*parts, strict=True))
     permuted = first + second - 2 * between
-    return interval, float((1 + (permuted >= value).sum()) / (1 + len(permuted)))
+    return float((1 + (permuted >= value).sum()) / (1 + len(permuted)))
 
 
 def _scale_vectors(features: Floats32, scale: Scale) -> Vectors:

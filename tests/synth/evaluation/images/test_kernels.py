@@ -10,7 +10,14 @@ from scipy.spatial.distance import cdist
 from torchmetrics.image.kid import poly_mmd
 
 from synth.evaluation.images import kernels
-from synth.evaluation.images.kernels import KERNELS, choose_scale, measure_kernels, permute_patients
+from synth.evaluation.images.kernels import (
+    KERNELS,
+    choose_scale,
+    compare_kernels,
+    measure_kernels,
+    permute_patients,
+)
+from synth.evaluation.images.layout import NotComparableError
 from synth.evaluation.images.sides import Side
 from synth.seeds import stream
 from tests.synth.evaluation.images.gaussians import draw_side
@@ -128,3 +135,23 @@ def test_patients_are_permuted_as_a_whole() -> None:
     groups = permute_patients(first, second, stream(0, -1, -1, "test/kernels"))
     assert (groups[0][:, ::2] == groups[0][:, 1::2]).all()
     assert (groups[0][:, ::2].sum(axis=1) + groups[1][:, ::3].sum(axis=1) == 12).all()
+
+
+def test_two_sides_are_compared_by_the_same_patients() -> None:
+    near, real = draw_side(200, 21, several=0.4), draw_side(180, 22)
+    far = move(near, 1.0, 0.6)
+    slightly = Side(near.features + np.float32(0.02), near.patient)
+    found, back = compare_kernels(far, near, real, seed=0), compare_kernels(near, far, real, seed=0)
+    alone = [measure_kernels(side, real, seed=0) for side in (far, near)]
+    for name in KERNELS:
+        one, other = (each[name][0] for each in alone)
+        assert found[name].value == pytest.approx(one.value - other.value, rel=1e-6, abs=1e-12)
+        assert found[name].value == pytest.approx(-back[name].value)
+        assert 0 < found[name].low < found[name].high, name
+        assert compare_kernels(near, near, real, seed=0)[name] == (0, 0, 0)
+    pair, both = compare_kernels(slightly, near, real, seed=0), measure_kernels(near, real, seed=0)
+    for name in KERNELS:  # what both share cancels
+        width, alone_width = (each.high - each.low for each in (pair[name], both[name][0]))
+        assert width < 0.3 * alone_width
+    with pytest.raises(NotComparableError, match="other patients"):
+        compare_kernels(near, real, real, seed=0)
