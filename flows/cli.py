@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import evaluate_cli, import_cli, population_designs_cli, release_cli, train_cli
+from flows import evaluate_cli, import_cli, population_designs_cli, promote_cli, release_cli, train_cli
 from flows.settings import Settings, load_settings
 from flows.terminal import Home, Json, console, print_json, say, show_progress
 from synth.errors import CohortiumError, RetryableError
@@ -49,6 +49,8 @@ app = typer.Typer(
 
       cohortium train RECIPE                     train a model that draws such images; cohorts are built from it
 
+      cohortium promote NAME                     make it the champion if it is better than the one before
+
       cohortium population --help                learn a population from a real table, draw people from it
 
     Everything is kept below COHORTIUM_HOME (default: ./cohortium-data). Interrupted work continues when the same
@@ -59,6 +61,7 @@ app.add_typer(population_designs_cli.app)
 app.command("import")(import_cli.import_data)
 app.command()(evaluate_cli.evaluate)
 app.command()(train_cli.train)
+app.command()(promote_cli.promote)
 app.command()(release_cli.release)
 app.command()(release_cli.withdraw)
 

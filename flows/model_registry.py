@@ -24,10 +24,12 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from synth.errors import ModelError, PermanentError, PopulationError, StorageError
+from synth.errors import ModelError, PermanentError, PopulationError, StorageError, suggest_nearest
 
-CANDIDATE = "candidate"
+CANDIDATE, CHAMPION = "candidate", "champion"
 PREFIX = "population-"
+UNREGISTERED = "Try again, or leave it out with --no-register."
+LONGEST_TAG = 1000
 MOST_POINTS = 1000  # of a curve; MLflow stores each as a row
 _NEEDED = ("mlflow", "numba", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy")  # besides Cohortium
 
@@ -99,7 +101,7 @@ def register_model(
     if MLflow's store cannot be written.
     """
     unregistered = f"the model is saved in '{folder}', but not registered"
-    with _explain_store(settings, unregistered), warnings.catch_warnings(), use_store(settings):
+    with _explain_store(settings, unregistered, UNREGISTERED), warnings.catch_warnings(), use_store(settings):
         warnings.simplefilter("ignore")  # hints about signatures and type hints
         experiment = _find_experiment(settings, kind)
         with mlflow.start_run(experiment_id=experiment, run_name=name) as run:
@@ -169,6 +171,49 @@ def fetch_model(settings: Settings, uri: str, kind: ModelKind = PEOPLE) -> Path:
             ) from error
 
 
+def read_aliases(settings: Settings, name: str) -> dict[str, str]:
+    """Return alias -> version of a registered model of images; raises ModelError, saying what there is, if none is."""
+    with _explain_store(settings, f"model '{name}' cannot be looked up"), use_store(settings):
+        found = {model.name: model for model in MlflowClient().search_registered_models()}
+    if name not in found or name.startswith(PREFIX):
+        known = [each for each in sorted(found) if not each.startswith(PREFIX)]
+        raise ModelError(
+            f"no model of images is registered as '{name}'.{suggest_nearest(name, known)} Registered: "
+            f"{', '.join(known) or 'none'}; `cohortium train` registers one."
+        )
+    return {str(alias): str(version) for alias, version in dict(found[name].aliases).items()}
+
+
+def record_decision(
+    settings: Settings,
+    name: str,
+    version: str,
+    promoted: bool,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    documents: Mapping[str, Any],
+) -> str:
+    """Log a run about whether a version becomes champion, tag the version, and move the alias last; return the run.
+
+    ``documents`` are kept as JSON files by name. Raises StorageError if MLflow's store cannot be written; the alias is
+    then where it was.
+    """
+    unmoved = f"the decision about '{name}' version {version} is not recorded, and the champion is as before"
+    with _explain_store(settings, unmoved), use_store(settings):
+        experiment, client = _find_experiment(settings, IMAGES), MlflowClient()
+        with mlflow.start_run(experiment_id=experiment, run_name=f"promote {name} {version}") as run:
+            mlflow.log_params({"model": name, "version": version, "promoted": str(promoted)})
+            mlflow.log_metrics(dict(metrics))
+            mlflow.set_tags(dict(tags))
+            for file, document in documents.items():
+                mlflow.log_dict(document, f"{file}.json")
+        for key, text in {**tags, "promotion_run": run.info.run_id}.items():
+            client.set_model_version_tag(name, version, key, text[:LONGEST_TAG])
+        if promoted:
+            client.set_registered_model_alias(name, CHAMPION, version)
+    return str(run.info.run_id)
+
+
 def _find_experiment(settings: Settings, kind: ModelKind) -> str:
     client = MlflowClient()
     experiment = client.get_experiment_by_name(kind.experiment)
@@ -180,13 +225,14 @@ def _find_experiment(settings: Settings, kind: ModelKind) -> str:
 
 
 @contextmanager
-def _explain_store(settings: Settings, happened: str) -> Iterator[None]:
+def _explain_store(settings: Settings, happened: str, hint: str = "Try again when it answers.") -> Iterator[None]:
     try:
         yield
+    except StorageError as error:  # of what prepares the store
+        raise StorageError(f"{happened}: {error}") from error
     except (MlflowException, OSError, sqlite3.Error) as error:
         raise StorageError(
-            f"{happened}: MLflow's store '{settings.tracking_uri}' refused ({_first_line(error)}). Try again, or leave "
-            "it out with --no-register."
+            f"{happened}: MLflow's store '{settings.tracking_uri}' refused ({_first_line(error)}). {hint}"
         ) from error
 
 

@@ -35,6 +35,7 @@ class TrainingData:
     licence: str
     source: str
     notes: tuple[str, ...]
+    layout: Layout
 
 
 def read_training_data(catalog: Catalog, spec: TrainSpec, folder: Path, tell: Tell) -> TrainingData:
@@ -62,7 +63,7 @@ def read_training_data(catalog: Catalog, spec: TrainSpec, folder: Path, tell: Te
             raise ModelError(f"reference '{reference.name}': {_describe_unusable(part, sets[part])}")
     return TrainingData(
         sets["train"], sets["validation"], sets["holdout"], reference.name, reference.fingerprint,
-        str(reference.row["licence"] or "unknown"), str(reference.row["source"] or "unknown"), tuple(notes),
+        str(reference.row["licence"] or "unknown"), str(reference.row["source"] or "unknown"), tuple(notes), layout,
     )  # fmt: skip
 
 
