@@ -67,5 +67,11 @@ def read_checkpoint(folder: Path, recipe_hash: str) -> Checkpoint | None:
     return None
 
 
+def find_newest_step(folder: Path) -> int:
+    """Return the step of the newest checkpoint, 0 if there is none."""
+    found = _list(folder)
+    return int(found[-1].name.removeprefix(PREFIX).removesuffix(SUFFIX)) if found else 0
+
+
 def _list(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PREFIX}*{SUFFIX}"))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,6 +34,33 @@ LEAST_IMAGES = 8
 BETAS = (0.9, 0.99)
 LONGEST_GRADIENT = 1.0
 Clock = Callable[[], float]
+
+
+class Share(Protocol):
+    """One of several processes that train a model together; each takes some parts of every batch."""
+
+    @property
+    def rank(self) -> int:
+        """Which process this is, from 0."""
+
+    @property
+    def world(self) -> int:
+        """How many there are."""
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Return the sum of ``values`` over all processes."""
+
+
+@dataclass(frozen=True)
+class WholeShare:
+    """The only process."""
+
+    rank: int = 0
+    world: int = 1
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """Return the values."""
+        return values
 
 
 @dataclass(frozen=True)
@@ -67,6 +95,7 @@ def train_model(
     minutes: float | None = None,
     tell: Tell = tell_nobody,
     clock: Clock = time.monotonic,
+    share: Share | None = None,
 ) -> Trained:
     """Return the model that ``spec`` and the training ``images`` give; it goes on at a checkpoint in ``folder``.
 
@@ -93,19 +122,21 @@ def train_model(
         family.fit(network, to_signal(lesson.images), padded)
         return Trained(Generator(description, network, device=device), (), 0, True)
     identity = identify_training(spec, images, start)
-    loop = _Loop(spec, family, network, lesson, device)
+    share = share or WholeShare()
+    loop = _Loop(spec, family, network, lesson, device, share)
     if spec.privacy is not None:
         loop.make_private(secret)
     losses = loop.restore(read_checkpoint(folder, identity))
     limit = math.inf if minutes is None else began + 60 * minutes
     written = clock()
-    while loop.step < spec.training.steps and clock() < limit:
+    while loop.step < spec.training.steps and loop.agree(clock() < limit):
         losses.append(loop.advance())
         tell(f"training {spec.name}", loop.step, spec.training.steps)
-        if clock() - written > 60 * spec.training.checkpoint_minutes:
+        if share.rank == 0 and clock() - written > 60 * spec.training.checkpoint_minutes:
             write_checkpoint(folder, loop.capture(losses), identity)
             written = clock()
-    write_checkpoint(folder, loop.capture(losses), identity)
+    if share.rank == 0:
+        write_checkpoint(folder, loop.capture(losses), identity)
     network.load_state_dict(loop.averages())
     done = loop.step >= spec.training.steps
     return Trained(Generator(description, network, device=device), tuple(losses), loop.step, done, loop.plan)
@@ -144,8 +175,11 @@ def _prepare(images: ImageSet, code: ConditionCode) -> _Lesson:
 class _Loop:
     """The state of a training: weights, their average, the optimiser's moments, and the step."""
 
-    def __init__(self, spec: TrainSpec, family: Family, network: nn.Module, lesson: _Lesson, device: str) -> None:
+    def __init__(
+        self, spec: TrainSpec, family: Family, network: nn.Module, lesson: _Lesson, device: str, share: Share
+    ) -> None:
         self.spec, self.family, self.network, self.lesson, self.device = spec, family, network, lesson, device
+        self.share = share
         self.step = 0
         self.optimiser = torch.optim.AdamW(
             network.parameters(), spec.training.rate, BETAS, weight_decay=spec.training.decay, fused=True
@@ -184,19 +218,32 @@ class _Loop:
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, self.spec.training.precision == "bfloat16"):
             return self.family.measure_loss(network, images, codes, generator)
 
+    def agree(self, onward: bool) -> bool:
+        """Return whether all processes want to go on."""
+        return float(self.share.add_up(torch.tensor(float(not onward)))) == 0.0
+
     def _advance_openly(self) -> float:
-        training = self.spec.training
-        generator = make_generator(self.spec.seed, f"learned/step/{self.step}")
+        """Make one step on this process's parts of the batch; gradients are those of all parts."""
+        training, share = self.spec.training, self.share
         self.optimiser.zero_grad()
-        total = 0.0
-        for part in self._choose(training.batch).chunk(training.accumulate):
-            loss = self._measure(self.network, part, generator).mean() / training.accumulate
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
-        if math.isfinite(total):
+        total = torch.zeros(())
+        for number, part in enumerate(self._choose(training.batch).chunk(training.accumulate)):
+            if number % share.world == share.rank:
+                generator = make_generator(
+                    self.spec.seed, f"learned/step/{self.step}" + (f"/{number}" if number else "")
+                )
+                loss = self._measure(self.network, part, generator).mean() / training.accumulate
+                torch.autograd.backward(loss)
+                total += loss.detach().cpu()
+        if share.world > 1:
+            total = share.add_up(total)
+            for parameter in self.network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.copy_(share.add_up(parameter.grad))
+        if bool(torch.isfinite(total)):
             nn.utils.clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
             self.optimiser.step()
-        return total
+        return float(total)
 
     def _draw_batch(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return changed signals and codes, some attributes hidden."""
