@@ -28,19 +28,22 @@ from catalog.home import make_folder
 from flows.evaluation_sides import open_work_folder
 from flows.models import IMAGES, find_model, keep_model
 from flows.pictures import embed_picture
+from flows.scorecards import make_plain
 from flows.server import explain_server_failure
 from flows.settings import Settings
 from flows.train_facts import describe_row, describe_training, flatten_recipe, keep_taught, mean_last, write_card
-from flows.train_pictures import draw_pairs
+from flows.train_pictures import choose_groups, draw_curve, draw_groups, draw_pairs
 from flows.training_data import TrainingData, read_training_data
 from synth.errors import BusyError
 from synth.evaluation.images.features.base import Tell
+from synth.evaluation.images.sets import RealImages
 from synth.learned.conditions import list_rows
 from synth.learned.distillation import describe_distillation, distil_model
 from synth.learned.generator import Generator
 from synth.learned.measurers import STEPS, Measurer, fit_measurer
 from synth.learned.model_files import load_model, save_model
 from synth.learned.recipe import TrainSpec
+from synth.learned.steps_curve import StepsCurve, describe_metrics, measure_curve, plan_curve
 from synth.learned.training import Trained, train_model
 from synth.seeds import stream, stream_key
 
@@ -58,6 +61,7 @@ class Job:
     register: bool
     tell: Tell
     folder: Path  # of checkpoints, and of what is read; the latter goes with the command
+    thorough: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class TrainResult:
     train_patients: int
     measured: tuple[str, ...]
     pairs: str
+    pictures: tuple[str, ...]
+    curve: dict[str, Any] | None
     seconds: float
     notes: tuple[str, ...]
 
@@ -110,8 +116,24 @@ def learn_to_read(job: Job, data: TrainingData) -> Measurer | None:
     return fit_measurer(data.train, data.validation, job.spec.attributes, job.spec.seed, steps=steps, tell=job.tell)
 
 
+@task(name="try-steps", cache_policy=NO_CACHE, persist_result=False)
+def try_steps(job: Job, data: TrainingData, trained: Trained, model: Generator) -> StepsCurve:
+    """Measure how near to real images few and many steps bring the model, and its few-step student."""
+    real = RealImages(data.reference, data.fingerprint, data.train, data.validation, data.holdout, data.layout)
+    tried, count = plan_curve(job.spec, trained.steps, job.thorough)
+    student = None if model is trained.generator else model
+    return measure_curve(trained.generator, student, real, tried, count, job.spec.seed, job.tell)
+
+
 @task(name="keep", cache_policy=NO_CACHE, persist_result=False)
-def keep(job: Job, data: TrainingData, trained: Trained, model: Generator, measurer: Measurer | None) -> Path:
+def keep(
+    job: Job,
+    data: TrainingData,
+    trained: Trained,
+    model: Generator,
+    measurer: Measurer | None,
+    curve: StepsCurve | None,
+) -> Path:
     """Save the model below the home, in the folder of its hash."""
     about = describe_training(job.spec, data, trained)
     if model is not trained.generator and job.spec.few_steps is not None:
@@ -119,7 +141,7 @@ def keep(job: Job, data: TrainingData, trained: Trained, model: Generator, measu
     draft = job.folder / "model"
     shutil.rmtree(draft, ignore_errors=True)
     described = replace(model.description, about=about)
-    card = write_card(job.spec, data, about)
+    card = write_card(job.spec, data, about, curve)
     save_model(draft, described, model.network.state_dict(), half=True, card=card, measurer=measurer)
     kept = job.settings.home.models / keep_model(IMAGES, draft, job.settings.home.models)
     shutil.rmtree(draft, ignore_errors=True)
@@ -135,14 +157,42 @@ def draw_beside_real(job: Job, data: TrainingData, kept: Path) -> Path:
     rows = [list_rows(data.validation, model.description.code)[place] for place in order]
     rows = [keep_taught(model, row) for row in rows]
     made = model.sample(rows, [stream_key(job.spec.seed, place, 0, "train/pairs") for place in range(count)])
-    place = job.settings.report_folder / "models" / kept.name[:16]
-    make_folder(place)
+    place = find_pictures(job, kept)
     captions = [describe_row(row) for row in rows]
     return draw_pairs(data.validation.images(order), made, captions, place / "real-above-drawn.png")
 
 
+@task(name="draw-groups", cache_policy=NO_CACHE, persist_result=False)
+def draw_by_attribute(job: Job, data: TrainingData, kept: Path, curve: StepsCurve | None) -> tuple[Path, ...]:
+    """Draw what real validation images of each sex, age band, view and finding show, below them; and the curve."""
+    model, place, found = load_model(kept), find_pictures(job, kept), []
+    shown = [keep_taught(model, row) for row in list_rows(data.validation, model.description.code)]
+    for condition in model.description.code.conditions:
+        name = condition.attribute.name
+        groups = choose_groups(data.validation, condition, job.spec.seed)
+        made = []
+        for group in groups:
+            keys = [stream_key(job.spec.seed, int(one), 0, f"train/groups/{name}") for one in group.places]
+            made.append(model.sample([shown[one] for one in group.places], keys))
+        real = [data.validation.images(group.places) for group in groups]
+        if groups:
+            found.append(draw_groups(groups, real, made, place / f"by-{name}.png"))
+    if curve is not None and curve.points:
+        found.append(draw_curve(curve, place / "quality-against-steps.png"))
+    return tuple(found)
+
+
+def find_pictures(job: Job, kept: Path) -> Path:
+    """Return the folder of a model's pictures, which is made."""
+    place = job.settings.report_folder / "models" / kept.name[:16]
+    make_folder(place)
+    return place
+
+
 @task(name="register", cache_policy=NO_CACHE, persist_result=False)
-def register(job: Job, data: TrainingData, trained: Trained, kept: Path, pairs: Path) -> str:
+def register(
+    job: Job, data: TrainingData, trained: Trained, kept: Path, pictures: tuple[Path, ...], curve: StepsCurve | None
+) -> str:
     """Log curves, pictures, data and code, and register the model as candidate; return its address."""
     registry: Any = importlib.import_module("flows.model_registry")
     spec, about = job.spec, dict(load_model(kept).description.about)
@@ -152,10 +202,13 @@ def register(job: Job, data: TrainingData, trained: Trained, kept: Path, pairs: 
         metrics["final_loss"] = mean_last(trained.losses)
     log = registry.RunLog(
         curves={"loss": trained.losses} if trained.losses else {},
-        files=(pairs,),
+        files=pictures,
         tags={"reference_fingerprint": data.fingerprint, "code": about["code"], "model_sha256": kept.name},
     )
     documents = {"recipe": spec.model_dump(mode="json"), "about": about}
+    if curve is not None:
+        metrics |= describe_metrics(curve)
+        documents["steps-curve"] = make_plain(curve.to_json())
     made = registry.register_model(job.settings, kept, spec.name, params, metrics, documents, registry.IMAGES, log)
     return str(made.uri)
 
@@ -169,9 +222,11 @@ def train_flow(name: str) -> TrainResult:
         trained, model = learn(job, data)
         private = job.spec.privacy is not None  # what reads images would have seen them without noise
         measurer = learn_to_read(job, data) if job.spec.attributes and not private else None
-        kept = keep(job, data, trained, model, measurer)
+        curve = None if private else try_steps(job, data, trained, model)  # its floor would be without noise, too
+        kept = keep(job, data, trained, model, measurer, curve)
         pairs = draw_beside_real(job, data, kept)
-        address = register(job, data, trained, kept, pairs) if job.register else None
+        pictures = (pairs, *draw_by_attribute(job, data, kept, curve))
+        address = register(job, data, trained, kept, pictures, curve) if job.register else None
     create_image_artifact(embed_picture(pairs), key="real-above-drawn", description=f"Model {kept.name[:12]}")
     read = tuple(reading.task.name for reading in measurer.readings) if measurer else ()
     result = TrainResult(
@@ -186,6 +241,8 @@ def train_flow(name: str) -> TrainResult:
         train_patients=len(set(data.train.patient.tolist())),
         measured=read,
         pairs=str(pairs),
+        pictures=tuple(map(str, pictures)),
+        curve=make_plain(curve.to_json()) if curve else None,
         seconds=round(time.monotonic() - began, 1),
         notes=data.notes,
     )
@@ -194,7 +251,9 @@ def train_flow(name: str) -> TrainResult:
     return result
 
 
-def run_flow(settings: Settings, spec: TrainSpec, minutes: float | None, registered: bool, tell: Tell) -> TrainResult:
+def run_flow(
+    settings: Settings, spec: TrainSpec, minutes: float | None, registered: bool, tell: Tell, thorough: bool = False
+) -> TrainResult:
     """Run the flow; one process at a time trains a recipe.
 
     Raises BusyError if another does, StorageError or RetryableError if Prefect's server fails, besides what the tasks
@@ -208,7 +267,7 @@ def run_flow(settings: Settings, spec: TrainSpec, minutes: float | None, registe
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(f"another process trains '{spec.name}' in '{settings.home.root}'; wait for it.") from error
-    token = _JOB.set(Job(settings, spec, minutes, registered, tell, folder))
+    token = _JOB.set(Job(settings, spec, minutes, registered, tell, folder, thorough))
     try:
         result: TrainResult = train_flow(spec.name)
     except httpx.HTTPError as error:

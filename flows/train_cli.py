@@ -23,6 +23,9 @@ def train(
         float | None, typer.Option(min=0.01, help="Stop learning after this time and keep what was learned.")
     ] = None,
     register: Annotated[bool, typer.Option(help="Register the model in MLflow with the alias 'candidate'.")] = True,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Try 50 steps, too, in the curve of quality against steps.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe, print it and its hash.")] = False,
@@ -42,7 +45,7 @@ def train(
         print_json(document)
         return
     with show_steps() as tell:
-        result = _load("flows.trainings").run_training(settings, spec, max_minutes, register, tell)
+        result = _load("flows.trainings").run_training(settings, spec, max_minutes, register, tell, thorough)
     document = asdict(result)
     if as_json:
         print_json(document)
@@ -52,7 +55,7 @@ def train(
         say("the time ran out before the last step; the same command without --max-minutes goes on")
     typer.echo(f"  learned from {result.train_images} images of {result.train_patients} patients")
     typer.echo(f"  draw with it: imaging.model = '{result.address or result.folder}'")
-    typer.echo(f"  drawn beside real: {result.pairs}")
+    typer.echo(f"  drawn beside real: {', '.join(result.pictures)}")
     for note in result.notes:
         typer.echo(f"  {note}")
 

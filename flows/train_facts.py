@@ -13,6 +13,7 @@ import torch
 from flows.training_data import TrainingData
 from synth.learned.generator import Generator
 from synth.learned.recipe import TrainSpec
+from synth.learned.steps_curve import StepsCurve, write_table
 from synth.learned.training import Trained
 from synth.nouns import AttributeValue
 
@@ -41,7 +42,7 @@ def describe_training(spec: TrainSpec, data: TrainingData, trained: Trained) -> 
     }
 
 
-def write_card(spec: TrainSpec, data: TrainingData, about: dict[str, Any]) -> str:
+def write_card(spec: TrainSpec, data: TrainingData, about: dict[str, Any], curve: StepsCurve | None = None) -> str:
     """Return the model card, in Markdown."""
     return "\n".join(
         [
@@ -57,6 +58,7 @@ def write_card(spec: TrainSpec, data: TrainingData, about: dict[str, Any]) -> st
             f"- Recipe {spec.content_hash[:16]}, code {about['code'][:16]}, {about['steps']} steps.",
             "- Its images are synthetic, and not for diagnosis.",
             "",
+            *(write_table(curve) if curve else []),
         ]
     )
 

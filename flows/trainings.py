@@ -13,7 +13,9 @@ from synth.evaluation.images.features.base import Tell
 from synth.learned.recipe import TrainSpec
 
 
-def run_training(settings: Settings, spec: TrainSpec, minutes: float | None, register: bool, tell: Tell) -> Any:
+def run_training(
+    settings: Settings, spec: TrainSpec, minutes: float | None, register: bool, tell: Tell, thorough: bool = False
+) -> Any:
     """Train, keep, log and register the model of ``spec``; return how it went (see flows.train.TrainResult).
 
     Raises CatalogError, NotComparableError or ModelError for a Reference or a recipe that cannot be learned from,
@@ -24,7 +26,7 @@ def run_training(settings: Settings, spec: TrainSpec, minutes: float | None, reg
     with open_catalog(settings.home) as catalog:
         open_reference(catalog, spec.reference)
     with local_server(settings, meanwhile=_load_flow):
-        return _load_flow().run_flow(settings, spec, minutes, register, tell)
+        return _load_flow().run_flow(settings, spec, minutes, register, tell, thorough)
 
 
 def _load_flow() -> Any:
