@@ -5,11 +5,13 @@
 
 after registration, in the look (copies_views) in which that is largest. An exact copy has 1; an image that is as near
 to one patient as to others has 0. Dividing by D makes a plain image, which is like everybody, as safe from alarm as
-one that is like nobody; the ratio to other neighbours: Lowe, IJCV 2004, section 7.1.
+one that is like nobody; the ratio to other neighbours: Lowe, IJCV 2004, section 7.1. Of training images with the same
+pixels one is searched for: under several patients' names, they would be each other's neighbours and hide every copy.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -75,13 +77,18 @@ class CopyMatches:
 
 
 class CopySearch:
-    """Training images, prepared for the search. It keeps about 2 kB of each; their pixels stay where they are."""
+    """Training images, prepared for the search. It keeps about 2 kB of each; their pixels stay where they are.
+
+    ``distinct`` are the rows that ``descriptors`` are of.
+    """
 
     def __init__(
-        self, train: ImageSet, viewer: Viewer, shortlist: Shortlist, descriptors: Floats32, coarse: NDArray[np.int8]
-    ) -> None:
+        self, train: ImageSet, viewer: Viewer, shortlist: Shortlist, descriptors: Floats32, coarse: NDArray[np.int8],
+        distinct: Ints,
+    ) -> None:  # fmt: skip
         self.train = train
         self.patient = train.patient
+        self._distinct = distinct
         self._viewer, self._shortlist, self._descriptors, self._coarse = viewer, shortlist, descriptors, coarse
         self._shrink = _make_shrink(viewer)
         self._window = make_window(coarse.shape[1:], INNER, 0.08)
@@ -108,7 +115,7 @@ class CopySearch:
         valid = viewer.find_valid(images)
         view = viewer.view(images, first.image, first.local, valid)
         chosen, maps = self._shortlist.choose(view, self._descriptors, SHORTLISTED)
-        chosen, maps = self._choose_finalists(view, valid, chosen, maps)
+        chosen, maps = self._choose_finalists(view, valid, self._distinct[chosen], maps)
         rows, place = np.unique(chosen, return_inverse=True)
         place = place.reshape(chosen.shape)
         training = self.train.images(rows)
@@ -180,7 +187,8 @@ def make_copy_search(train: ImageSet, tell: Tell = tell_nobody) -> CopySearch:
     def make_views(images: Floats32) -> Floats32:
         return viewer.view(images, look.image, look.local, viewer.find_valid(images))
 
-    some = np.unique(np.linspace(0, len(train) - 1, min(len(train), FITTED)).astype(int))
+    distinct = find_distinct(train)
+    some = distinct[np.unique(np.linspace(0, len(distinct) - 1, min(len(distinct), FITTED)).astype(int))]
     sample = np.concatenate(list(run_blocks(train.select(some), make_views)))
     shortlist = Shortlist(viewer, sample)
     shrink = _make_shrink(viewer)
@@ -191,7 +199,19 @@ def make_copy_search(train: ImageSet, tell: Tell = tell_nobody) -> CopySearch:
         coarse[done : done + len(views)] = np.round(apply_matrices(views, shrink) * QUANTUM)
         done += len(views)
         tell(f"descriptors of {train.name}", done, len(train))
-    return CopySearch(train, viewer, shortlist, np.concatenate(descriptors), coarse)
+    return CopySearch(train, viewer, shortlist, np.concatenate(descriptors)[distinct], coarse, distinct)
+
+
+def find_distinct(images: ImageSet) -> Ints:
+    """Return the rows of the images without those whose pixels an earlier one has, too; all if few patients are left.
+
+    Images that are all alike accuse nobody.
+    """
+    first: dict[bytes, int] = {}
+    for row, pixels in enumerate(images.stored):
+        first.setdefault(hashlib.blake2b(np.ascontiguousarray(pixels).tobytes()).digest(), row)
+    found = np.array(list(first.values()), np.int64)
+    return found if len(np.unique(images.patient[found])) >= LEAST_PATIENTS else np.arange(len(images))
 
 
 def run_blocks(images: ImageSet, work: Callable[[Floats32], Found]) -> Iterator[Found]:

@@ -199,3 +199,16 @@ def test_order_of_training_images_does_not_matter(train: ImageSet, search: CopyS
     first, second = search.search(copies), make_copy_search(train.select(order)).search(copies)
     assert np.array_equal(first.index, order[second.index])
     assert np.allclose(first.score, second.score, atol=0.02)
+
+
+def test_copies_of_images_that_the_reference_holds_many_times_are_found(train: ImageSet, unseen: ImageSet) -> None:
+    """Repetitions under other patients' names would be each other's neighbours, and hide every copy."""
+    repeated = [
+        replace(train.select(np.arange(3)), records=unseen.select(np.arange(3 * again, 3 * again + 3)).records)
+        for again in range(12)
+    ]
+    copies = plant_copies(train.select(np.arange(3)), 3, seed=5, alterations={"intensity": ALTERATIONS["intensity"]})
+    alone = make_copy_search(train).search(copies)
+    among = make_copy_search(join_sets("train", [train, *repeated])).search(copies)
+    assert np.array_equal(among.index, alone.index)
+    assert among.score.min() > 0.9
