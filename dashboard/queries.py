@@ -51,11 +51,14 @@ ATTRIBUTES = f"""
     SELECT name, max(json_type(text -> ('$."' || name || '"'))) AS kind FROM pairs
     WHERE name NOT IN ('sex', 'diagnosis', 'age_years') GROUP BY name HAVING kind IN ('VARCHAR', 'ARRAY') ORDER BY name
 """
+_LABELS = """
+    CASE WHEN json_type({found}) = 'VARCHAR' THEN [{found} ->> '$']
+         WHEN json_array_length({found}) = 0 THEN ['none']
+         ELSE from_json({found}, '["VARCHAR"]') END
+"""
 ATTRIBUTE_MIX = f"""
     WITH {_FIRST_VISITS}, labels AS (
-        SELECT design_weight, unnest(CASE WHEN json_type(found) = 'VARCHAR' THEN [found ->> '$']
-                                          WHEN json_array_length(found) = 0 THEN ['none']
-                                          ELSE from_json(found, '["VARCHAR"]') END) AS category
+        SELECT design_weight, unnest({_LABELS.format(found="found")}) AS category
         FROM (SELECT design_weight, coalesce(own -> ('$."' || $2 || '"'), common -> ('$."' || $2 || '"')) AS found
               FROM people)
     )
@@ -110,6 +113,22 @@ FILTER_CHOICES = f"""
            floor(min(s.age_years)) AS age_low, ceil(max(s.age_years)) AS age_high, ceil(max(s.lesion_ml)) AS lesion_high
     {_IMAGE_TABLES} WHERE i.cohort_id = ?
 """
+MOST_LABELS = 30  # of an attribute that one may choose from
+ATTRIBUTE_CHOICES = f"""
+    WITH texts AS (
+        SELECT attributes_json AS text FROM scans WHERE cohort_id = $1
+        UNION SELECT attributes_json FROM subjects WHERE cohort_id = $1
+    ), pairs AS (
+        SELECT name, text -> ('$."' || name || '"') AS found
+        FROM (SELECT unnest(json_keys(text)) AS name, text FROM texts WHERE text IS NOT NULL)
+        WHERE name NOT IN ('sex', 'diagnosis', 'age_years')
+    ), labels AS (
+        SELECT name, unnest({_LABELS.format(found="found")}) AS label
+        FROM pairs WHERE json_type(found) IN ('VARCHAR', 'ARRAY')
+    )
+    SELECT name, list_sort(list_distinct(list(label))) AS labels FROM labels
+    GROUP BY name HAVING count(DISTINCT label) BETWEEN 2 AND {MOST_LABELS} ORDER BY name
+"""
 FILTER_COLUMNS = {
     "kind": "i.kind",
     "visit": "i.visit",
@@ -118,6 +137,14 @@ FILTER_COLUMNS = {
     "field": "s.field_strength_t",
     "status": "i.status",
 }
+_SHOWS_A_LABEL = f"""
+    i.scan_id IN (
+        SELECT scan_id FROM (
+            SELECT scan_id, unnest({_LABELS.format(found="found")}) AS label FROM (
+                SELECT v.scan_id, coalesce(v.attributes_json -> ?, w.attributes_json -> ?) AS found
+                FROM scans AS v JOIN subjects AS w ON w.subject_id = v.subject_id WHERE v.cohort_id = ?))
+        WHERE list_contains(?, label))
+"""
 RANGE_COLUMNS = {"age": "s.age_years", "lesion": "s.lesion_ml"}
 MEASURED = f"""
     SELECT m.name, m.unit, m.requested, m.measured, m.tolerance, m."within", i.kind, m.image_id, total.images,
@@ -174,7 +201,8 @@ def mix_of_bands(bands: Sequence[tuple[float, float]]) -> str:
 def find_images(cohort_id: str, subject_id: str | None, filters: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
     """Return (FROM ... WHERE ..., parameters) of the images that pass ``filters``.
 
-    ``filters`` maps names of FILTER_COLUMNS to the values wanted (none: any) and of RANGE_COLUMNS to (low, high).
+    ``filters`` maps names of FILTER_COLUMNS to the values wanted (none: any), of RANGE_COLUMNS to (low, high), and
+    "attributes" to a mapping of their names to the labels of which one at least is wanted.
     """
     clauses, parameters = ["i.cohort_id = ?"], [cohort_id]
     if subject_id is not None:
@@ -188,6 +216,10 @@ def find_images(cohort_id: str, subject_id: str | None, filters: Mapping[str, An
         if bounds := filters.get(name):
             clauses.append(f"{column} BETWEEN ? AND ?")
             parameters.extend(float(bound) for bound in bounds)
+    for name, labels in (filters.get("attributes") or {}).items():
+        if labels:
+            clauses.append(_SHOWS_A_LABEL)
+            parameters += [f'$."{name}"', f'$."{name}"', cohort_id, tuple(labels)]
     return f"{_IMAGE_TABLES} WHERE {' AND '.join(clauses)}", tuple(parameters)
 
 

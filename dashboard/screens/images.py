@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -30,23 +31,33 @@ def go_to_first_page() -> None:
     st.session_state["page"] = 1
 
 
-def choose_filters(choices: dict[str, Any]) -> dict[str, Any]:
+def choose_filters(choices: dict[str, Any], attributes: list[dict[str, Any]]) -> dict[str, Any]:
     """Show the filters in the sidebar and return what is wanted; their state is part of the URL."""
-    filters: dict[str, Any] = {}
+    filters: dict[str, Any] = {"attributes": {}}
     with st.sidebar:
         for name, (label, form) in FILTERS.items():
             options = list(choices[name] or ())
             if len(options) > 1:
-                filters[name] = st.pills(
-                    label, options, selection_mode="multi", format_func=form, key=name, bind="query-params",
-                    on_change=go_to_first_page,
-                )  # fmt: skip
+                filters[name] = choose_labels(label, name, options, form)
+        for row in attributes:
+            name = row["name"]
+            label = name.replace("_", " ").capitalize()
+            filters["attributes"][name] = choose_labels(label, f"attribute-{name}", list(row["labels"]))
         low, high = int(choices["age_low"] or 0), int(choices["age_high"] or 0)
         if low < high:
             filters["age"] = choose_range("Age at the scan (years)", "age", low, high, 1)
         if (lesion := float(choices["lesion_high"] or 0)) > 0:
             filters["lesion"] = choose_range("Lesion volume (mL)", "lesion", 0.0, lesion, 0.1)
     return filters
+
+
+def choose_labels(label: str, key: str, options: list[Any], form: Callable[[Any], str] = str) -> list[Any]:
+    """Show labels of which several may be chosen, and return those that are."""
+    chosen: list[Any] = st.pills(
+        label, options, selection_mode="multi", format_func=form, key=key, bind="query-params",
+        on_change=go_to_first_page,
+    )  # fmt: skip
+    return chosen
 
 
 def choose_range(label: str, key: str, low: float, high: float, step: float) -> tuple[float, float] | None:
@@ -73,7 +84,7 @@ def show_page() -> None:
     if not choices["kind"]:
         st.info("This cohort has no image.", icon=":material/info:")
         return
-    filters = choose_filters(choices)
+    filters = choose_filters(choices, read_rows(queries.ATTRIBUTE_CHOICES, cohort["cohort_id"]))
     found, params = queries.find_images(cohort["cohort_id"], subject, filters)
     counts = read_rows(queries.count_images(found), *params)[0]
     missed = f" · {counts['missed']:,} with a measurement outside its tolerance" if counts["missed"] else ""

@@ -45,6 +45,22 @@ def test_pictures_are_listed_and_viewed(home, open_page):
     assert [url for element in after.image for url in element.value] != before
 
 
+def test_pictures_are_found_by_their_attributes(home, open_page):
+    app = open_page(home, "images", cohort=COHORT)
+    choices = {group.label: group.options for group in app.get("button_group")}
+    assert {"Sex", "Findings"} <= set(choices)
+    assert "View" not in choices, "all of them are of one view"
+    everything = len(app.caption)
+    app = open_page(home, "images", **{"cohort": COHORT, "attribute-findings": "Mass"})
+    assert not app.exception
+    found = [caption.value for caption in app.caption if " · " in caption.value]
+    assert found
+    assert all("Mass" in caption for caption in found)
+    assert len(app.caption) < everything
+    app = open_page(home, "images", **{"cohort": COHORT, "attribute-findings": "none"})
+    assert not any("Mass" in caption.value for caption in app.caption)
+
+
 def test_nothing_measured_is_said(home, open_page):
     app = open_page(home, "measured", cohort=COHORT)
     assert not app.exception
