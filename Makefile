@@ -43,7 +43,8 @@ demo: setup  ## build the demo cohort from real anatomy, then say where to look 
 	@echo "  $(BIN)/cohortium --help     # everything else"
 
 test: setup  ## run the tests
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--durations 25 --durations-min 5
 
 check: setup  ## format, lint, types, direction of imports
 	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run 'make format'." >&2; $(BIN)/ruff format --check $(CODE); }
