@@ -35,6 +35,14 @@ def change_images(images: Tensor, chance: float, generator: torch.Generator) -> 
     return moved.clamp(1e-6, 1) ** gamma, told.to(images)
 
 
+def change_maps(maps: Tensor, told: Tensor) -> Tensor:
+    """Return (n, *grid) label maps, as floats, moved like images of which ``told`` says what was done."""
+    values = maps[:, None].float()
+    grid = functional.affine_grid(_place(told, maps.ndim - 1).to(values), list(values.shape), align_corners=False)
+    moved = functional.grid_sample(values, grid, mode="nearest", padding_mode="border", align_corners=False)
+    return moved[:, 0]
+
+
 def _place(told: Tensor, dimensions: int) -> Tensor:
     """Return (n, dimensions, dimensions + 1) matrices that read the changed image."""
     count = len(told)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from synth.learned.guidance import guide
 from synth.learned.networks import TIMES, ConditionedUNet
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
+from synth.learned.stages import PixelFamily
 
 _SCHEDULE: dict[str, Any] = {
     "schedule": "scaled_linear_beta",
@@ -20,7 +21,7 @@ _SCHEDULE: dict[str, Any] = {
 }  # of MONAI's tutorials
 
 
-class DdpmFamily:
+class DdpmFamily(PixelFamily):
     """Diffusion with 1000 noise levels."""
 
     description = "denoising diffusion with MONAI's U-Net, drawn by DDIM: the usual baseline"
@@ -29,9 +30,10 @@ class DdpmFamily:
     def __init__(self) -> None:
         self._noiser = DDPMScheduler(num_train_timesteps=TIMES, **_SCHEDULE)
 
-    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int) -> nn.Module:
+    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return a U-Net that predicts the noise."""
-        return ConditionedUNet(len(shape), spec.channels, spec.blocks, spec.attention, spec.patch, width)
+        parts = (len(shape), spec.channels, spec.blocks, spec.attention, spec.patch, width)
+        return ConditionedUNet(*parts, labels=labels)
 
     def measure_loss(self, network: nn.Module, signal: Tensor, codes: Tensor, generator: Generator) -> Tensor:
         """Return the mean squared error of the noise."""

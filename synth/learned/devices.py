@@ -96,7 +96,7 @@ def _watch(folder: Path, spec: TrainSpec, tell: Tell) -> Iterator[None]:
 
     def look() -> None:
         while not done.wait(EVERY):
-            tell(f"training {spec.name}", find_newest_step(folder), spec.training.steps)
+            tell(f"training {spec.name}", find_newest_step(folder), spec.steps)
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()

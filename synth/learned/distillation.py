@@ -20,9 +20,11 @@ from synth.errors import ModelError
 from synth.evaluation.images.features.base import Tell, tell_nobody
 from synth.evaluation.images.layout import Floats32
 from synth.evaluation.images.networks import make_generator
+from synth.evaluation.ranks import Ints
 from synth.learned.generator import Generator
 from synth.learned.guidance import guide
-from synth.learned.recipe import FewStepsSpec, SamplerSpec
+from synth.learned.maps import Labels
+from synth.learned.recipe import FLOWS, FewStepsSpec, SamplerSpec
 from synth.nouns import AttributeValue
 from synth.seeds import stream
 
@@ -32,7 +34,7 @@ BETAS = (0.9, 0.99)
 
 @dataclass(frozen=True)
 class Paths:
-    """Where images were along the teacher's way: ``places`` (n, steps + 1, 1, *grid) in half precision, noise first."""
+    """Where images were along the teacher's way: ``places`` (n, steps + 1, *place) in half precision, noise first."""
 
     places: Tensor
     codes: Tensor
@@ -44,14 +46,15 @@ def distil_model(
     spec: FewStepsSpec,
     seed: int,
     tell: Tell = tell_nobody,
+    maps: Labels | None = None,
 ) -> Generator:
-    """Return a student of ``spec.steps`` Euler steps without guidance; ``rows`` are what training images show.
+    """Return a student of ``spec.steps`` Euler steps without guidance; ``rows`` and ``maps`` are of training images.
 
     Raises ModelError if the teacher is no flow, or the student's loss is not a number.
     """
-    if teacher.description.architecture.name != "flow":
+    if teacher.description.architecture.name not in FLOWS:
         raise ModelError(f"few_steps: only a flow can be distilled, not {teacher.description.architecture.name}.")
-    paths = walk_paths(teacher, rows, spec, seed, tell)
+    paths = walk_paths(teacher, rows, spec, seed, tell, maps)
     network = copy.deepcopy(teacher.network).train()
     average = {name: values.detach().clone() for name, values in network.state_dict().items()}
     optimiser = torch.optim.AdamW(network.parameters(), spec.rate, BETAS, weight_decay=0.0, fused=True)
@@ -85,21 +88,47 @@ def draw_requests(
     rows: Sequence[Mapping[str, AttributeValue]], count: int, leave_out: float, seed: int
 ) -> list[dict[str, AttributeValue]]:
     """Return what is asked for on each path: what some training image shows, now and then without an attribute."""
-    rng = stream(seed, -1, -1, "distillation/requests")
-    chosen = rng.integers(len(rows), size=count)
+    rng, chosen = _choose_images(len(rows), count, seed)
     return [{name: value for name, value in rows[place].items() if rng.random() >= leave_out} for place in chosen]
+
+
+def _choose_images(images: int, count: int, seed: int) -> tuple[np.random.Generator, Ints]:
+    rng = stream(seed, -1, -1, "distillation/requests")
+    return rng, rng.integers(images, size=count)
+
+
+def encode_requests(
+    teacher: Generator,
+    rows: Sequence[Mapping[str, AttributeValue]],
+    maps: Labels | None,
+    spec: FewStepsSpec,
+    seed: int,
+) -> Tensor:
+    """Return (spec.images, told) of what is asked for on each path; a label map, too, is left out now and then."""
+    asked = draw_requests(rows, spec.images, spec.leave_out, seed)
+    if maps is None:
+        return teacher.encode(asked)
+    codes = teacher.encode(asked, maps[_choose_images(len(rows), spec.images, seed)[1]])
+    hidden = stream(seed, -1, -1, "distillation/maps").random(spec.images) < spec.leave_out
+    codes[torch.from_numpy(hidden), teacher.description.width :] = 0.0
+    return codes
 
 
 @torch.no_grad()
 def walk_paths(
-    teacher: Generator, rows: Sequence[Mapping[str, AttributeValue]], spec: FewStepsSpec, seed: int, tell: Tell
+    teacher: Generator,
+    rows: Sequence[Mapping[str, AttributeValue]],
+    spec: FewStepsSpec,
+    seed: int,
+    tell: Tell,
+    maps: Labels | None = None,
 ) -> Paths:
     """Return the teacher's ways from noise to images, walked with Heun's method and its own guidance."""
     sampler = teacher.description.sampler
     inner = max(1, round(sampler.steps / spec.steps))  # the teacher's steps in one of the student's
-    codes = teacher.encode(draw_requests(rows, spec.images, spec.leave_out, seed))
-    shape, size = teacher.description.shape, teacher.description.batch
-    places = torch.empty(spec.images, spec.steps + 1, 1, *shape, dtype=torch.float16)
+    codes = encode_requests(teacher, rows, maps, spec, seed)
+    shape, size = teacher.place, teacher.description.batch
+    places = torch.empty(spec.images, spec.steps + 1, *shape, dtype=torch.float16)
     for start in range(0, spec.images, size):
         part = slice(start, min(start + size, spec.images))
         noise = _draw_noise(part, shape, seed)
@@ -116,7 +145,7 @@ def walk_paths(
 def _draw_noise(part: slice, shape: tuple[int, ...], seed: int) -> Floats32:
     drawn = [stream(seed, index, -1, "distillation/noise").standard_normal(shape, np.float32)
              for index in range(part.start, part.stop)]  # fmt: skip
-    return np.stack(drawn)[:, None]
+    return np.stack(drawn)
 
 
 def _walk(teacher: Generator, signal: Tensor, codes: Tensor, now: float, later: float, steps: int) -> Tensor:

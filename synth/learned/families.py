@@ -10,7 +10,9 @@ from synth.errors import ModelError, suggest_nearest
 from synth.learned.ddpm import DdpmFamily
 from synth.learned.flow import FlowFamily
 from synth.learned.gaussian import GaussianFamily
-from synth.learned.recipe import ArchitectureSpec, SamplerSpec
+from synth.learned.latent_flow import LatentFlowFamily
+from synth.learned.recipe import ArchitectureSpec, SamplerSpec, TrainingSpec
+from synth.learned.stages import Stage
 from synth.learned.vae import VaeFamily
 
 
@@ -20,8 +22,17 @@ class Family(Protocol):
     description: str
     closed: bool  # fitted at once, not in steps
 
-    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int) -> nn.Module:
-        """Return the network for images of ``shape`` and codes of ``width``; its weights are not drawn yet."""
+    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
+        """Return the network for images of ``shape`` and codes of ``width``, then a map of so many ``labels``, if any.
+
+        Its weights are not drawn yet.
+        """
+
+    def find_place(self, spec: ArchitectureSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of an image's noise: (channels, *grid) of the place that the model walks in."""
+
+    def plan_stages(self, spec: TrainingSpec) -> tuple[Stage, ...]:
+        """Return what is learned one after the other."""
 
     def measure_loss(self, network: nn.Module, signal: Tensor, codes: Tensor, generator: Generator) -> Tensor:
         """Return the loss (n,) of each image; noise and times are drawn from ``generator`` on the CPU."""
@@ -30,11 +41,12 @@ class Family(Protocol):
         """Fit a network whose family is closed."""
 
     def sample(self, network: nn.Module, noise: Tensor, codes: Tensor, empty: Tensor, sampler: SamplerSpec) -> Tensor:
-        """Return the signal that ``noise`` (n, 1, *grid) becomes; ``empty`` are the codes of nothing asked for."""
+        """Return the signal that ``noise`` (n, *place) becomes; ``empty`` are the codes of nothing asked for."""
 
 
 FAMILIES: dict[str, Family] = {
     "flow": FlowFamily(),
+    "latent-flow": LatentFlowFamily(),
     "ddpm": DdpmFamily(),
     "vae": VaeFamily(),
     "gaussian": GaussianFamily(),

@@ -14,19 +14,21 @@ from torch import Generator, Tensor, nn
 from synth.learned.guidance import guide
 from synth.learned.networks import TIMES, ConditionedUNet
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
+from synth.learned.stages import PixelFamily
 
 _SCHEDULER = RFlowScheduler(num_train_timesteps=TIMES, use_discrete_timesteps=False)
 
 
-class FlowFamily:
-    """Rectified flow on pixels or latent places."""
+class FlowFamily(PixelFamily):
+    """Rectified flow on pixels."""
 
     description = "rectified flow with MONAI's U-Net: best images, any subset of attributes"
     closed = False
 
-    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int) -> nn.Module:
+    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return a U-Net that predicts velocities."""
-        return ConditionedUNet(len(shape), spec.channels, spec.blocks, spec.attention, spec.patch, width)
+        parts = (len(shape), spec.channels, spec.blocks, spec.attention, spec.patch, width)
+        return ConditionedUNet(*parts, labels=labels)
 
     def measure_loss(self, network: nn.Module, signal: Tensor, codes: Tensor, generator: Generator) -> Tensor:
         """Return the mean squared error of the velocity; times are logit-normal (Esser et al., ICML 2024)."""

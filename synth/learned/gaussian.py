@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
+from synth.learned.stages import PixelFamily
 
 RIDGE = 1.0  # images' worth of evidence that codes mean nothing
 
@@ -30,13 +31,13 @@ class GaussianNetwork(nn.Module):
         self.register_buffer("spread", torch.zeros(1))
 
 
-class GaussianFamily:
+class GaussianFamily(PixelFamily):
     """Probabilistic principal components given the codes (Tipping and Bishop, J R Stat Soc B 1999;61:611)."""
 
     description = "linear Gaussian model (principal components): what any other must beat"
     closed = True
 
-    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int) -> nn.Module:
+    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return the model, all 0."""
         return GaussianNetwork(spec, shape, width)
 

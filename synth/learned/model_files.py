@@ -23,6 +23,7 @@ from torch import Tensor
 from synth.errors import ModelError, StorageError
 from synth.learned.conditions import Condition, ConditionCode
 from synth.learned.generator import Generator, ModelDescription, make_network
+from synth.learned.maps import MapCode
 from synth.learned.measurers import Measurer, read_measurer
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
 from synth.nouns import Attribute, AttributeKind
@@ -48,6 +49,11 @@ class _Condition(_Part):
     high: float
 
 
+class _Map(_Part):
+    mask: str
+    names: tuple[str, ...]
+
+
 class ModelDocument(_Part):
     """What ``model.json`` holds."""
 
@@ -62,6 +68,7 @@ class ModelDocument(_Part):
     conditions: tuple[_Condition, ...]
     weights_sha256: str
     measurers: list[dict[str, Any]] = []
+    map: _Map | None = None
     about: dict[str, Any]
 
 
@@ -94,6 +101,7 @@ def save_model(
             for c in description.code.conditions
         ),
         measurers=measurer.describe() if measurer else [],
+        map=_Map(**asdict(description.map)) if description.map else None,
         weights_sha256=hashlib.sha256(blob).hexdigest(),
         about=dict(description.about),
     )
@@ -171,7 +179,7 @@ def _describe(document: ModelDocument) -> ModelDescription:
     )
     return ModelDescription(
         document.name, document.kind, document.shape, document.architecture, document.sampler, code, document.seed,
-        document.about,
+        document.about, MapCode(document.map.mask, document.map.names) if document.map else None,
     )  # fmt: skip
 
 

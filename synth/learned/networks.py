@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
 from torch import Tensor, nn
+from torch.nn import functional
 
 from synth.evaluation.images.networks import UNDRAWN
 from synth.learned.shapes import fold_patches, unfold_patches
@@ -18,24 +19,27 @@ NORM_GROUPS, HEAD_CHANNELS = 16, 32
 
 
 class ConditionedUNet(nn.Module):
-    """(n, channels, *grid) noisy images, (n,) times from 0 to 1 and (n, width) codes -> (n, outside, *grid).
+    """(n, channels, *grid) noisy images, (n,) times from 0 to 1 and (n, width) codes -> (n, channels, *grid).
 
-    The code enters where MONAI's network adds the embedding of a class to that of the time.
+    The code enters where MONAI's network adds the embedding of a class to that of the time. If the network knows
+    ``labels``, a label map follows in the code (see maps), on a grid that is ``zoom`` times as fine; each label is a
+    channel beside the image's.
     """
 
     def __init__(
         self, dimensions: int, widths: Sequence[int], blocks: int, attention: int, patch: int, width: int,
-        inside: int = 1, outside: int = 1,
+        channels: int = 1, labels: int = 0, zoom: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.patch = patch
+        self.patch, self.width, self.labels, self.zoom = patch, width, labels, zoom
         places = patch**dimensions
+        drawn = (labels + 1) * (patch * zoom) ** dimensions if labels else 0
         levels = len(widths)
         with torch.device(UNDRAWN):
             self.unet = DiffusionModelUNet(
                 spatial_dims=dimensions,
-                in_channels=inside * places,
-                out_channels=outside * places,
+                in_channels=channels * places + drawn,
+                out_channels=channels * places,
                 num_res_blocks=(blocks,) * levels,
                 channels=tuple(widths),
                 attention_levels=tuple(level >= levels - attention for level in range(levels)),
@@ -50,16 +54,24 @@ class ConditionedUNet(nn.Module):
 
     def forward(self, images: Tensor, times: Tensor, codes: Tensor) -> Tensor:
         """Return the network's answer on the grid of the images."""
-        folded = fold_patches(images, self.patch)
-        return unfold_patches(self.unet(folded, TIMES * times, class_labels=codes), self.patch)
+        folded, told = fold_patches(images, self.patch), codes[:, : max(1, self.width)]
+        if self.labels:
+            grid = [self.zoom * side for side in images.shape[2:]]
+            labels = codes[:, self.width :].reshape(len(codes), *grid).round().long()
+            shown = functional.one_hot(labels, self.labels + 2).movedim(-1, 1)[:, 1:].to(folded)
+            folded = torch.cat([folded, fold_patches(shown, self.patch * self.zoom)], dim=1)
+        return unfold_patches(self.unet(folded, TIMES * times, class_labels=told), self.patch)
 
 
 def draw_weights(model: nn.Module, generator: torch.Generator) -> None:
     """Draw all weights on the generator's device; layers that MONAI begins at 0 do, so that each block adds nothing.
 
     Deviations are 1 / sqrt(inputs) (LeCun et al., 1998), which keeps the scale where activations are SiLU.
+    Buffers become 0.
     """
     model.to_empty(device=generator.device)
+    for values in model.buffers():
+        values.zero_()
     silent = {name for name, _ in model.named_modules() if name.endswith(("conv2", "proj_out", "out.2"))}
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear | nn.ConvTranspose2d | nn.ConvTranspose3d):

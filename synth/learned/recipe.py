@@ -15,6 +15,29 @@ from synth.errors import SpecError
 from synth.learned.shapes import MOST_PIXELS
 from synth.spec import MAX_NAME, Probability, RecipePart, Unique, check_name, explain_problems
 
+FLOWS = ("flow", "latent-flow")  # families that walk along straight lines from noise to an image
+MAPPED = (*FLOWS, "ddpm")  # families that can be given a label map
+
+
+class AutoencoderSpec(RecipePart):
+    """The network of family latent-flow that brings images to latent places and back (MONAI's AutoencoderKL)."""
+
+    channels: tuple[int, ...] = Field(
+        (32, 64, 64), min_length=2, max_length=6, description="width of each level; all but the first halve the grid"
+    )
+    latent: int = Field(4, ge=1, le=64, description="numbers of a latent place")
+    blocks: int = Field(1, ge=1, le=4, description="residual blocks of each level")
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> AutoencoderSpec:
+        _check_widths(self.channels)
+        return self
+
+    @property
+    def zoom(self) -> int:
+        """Pixels along a side of a latent place."""
+        return int(2 ** (len(self.channels) - 1))
+
 
 class ArchitectureSpec(RecipePart):
     """Which family of models, and how large its network is. Each family says which of these it uses."""
@@ -23,15 +46,47 @@ class ArchitectureSpec(RecipePart):
     channels: tuple[int, ...] = Field((64, 96, 128), min_length=1, max_length=6, description="width of each level")
     blocks: int = Field(1, ge=1, le=4, description="residual blocks of each level")
     attention: int = Field(1, ge=0, le=6, description="how many of the coarsest levels attend to all places")
-    patch: int = Field(2, ge=1, le=8, description="pixels along a side that are one place of the finest level")
+    patch: int = Field(2, ge=1, le=8, description="pixels (or latent places) along a side of the finest level's places")
     latent: int = Field(64, ge=1, le=4096, description="length of the code of families vae and gaussian")
+    autoencoder: AutoencoderSpec | None = Field(None, description="of family latent-flow alone")
 
     @model_validator(mode="after")
     def _check_channels(self) -> ArchitectureSpec:
-        for width in self.channels:
-            if width < 16 or width > 1024 or width % 16:
-                raise ValueError(f"channels: each must be a multiple of 16 from 16 to 1024, got {list(self.channels)}")
+        _check_widths(self.channels)
+        if self.autoencoder is not None and self.name != "latent-flow":
+            raise ValueError(f"autoencoder: '{self.name}' has none; leave it out, or set name = 'latent-flow'")
         return self
+
+    @property
+    def coding(self) -> AutoencoderSpec:
+        """The autoencoder, which has defaults."""
+        return self.autoencoder or AutoencoderSpec()
+
+    @property
+    def coarsest(self) -> int:
+        """Pixels along a side of the coarsest level's places: each side of an image is a multiple of it."""
+        if self.name not in MAPPED:
+            return 1
+        zoom = self.coding.zoom if self.name == "latent-flow" else 1
+        return int(zoom * self.patch * 2 ** (len(self.channels) - 1))
+
+
+def _check_widths(channels: tuple[int, ...]) -> None:
+    for width in channels:
+        if width < 16 or width > 1024 or width % 16:
+            raise ValueError(f"channels: each must be a multiple of 16 from 16 to 1024, got {list(channels)}")
+
+
+class AutoencoderTrainingSpec(RecipePart):
+    """How the autoencoder of family latent-flow learns, before the flow does.
+
+    There is no perceptual loss: its network would have to be fetched from elsewhere.
+    """
+
+    steps: int = Field(2000, ge=0, le=10_000_000, description="updates; 0 keeps that of the model to start from")
+    rate: float = Field(1e-3, gt=0, le=1, description="learning rate after the warm-up")
+    error: Literal["absolute", "squared"] = Field("absolute", description="of a pixel that is brought back")
+    divergence: float = Field(0.01, ge=0, le=100, description="weight of a latent number's mean Kullback-Leibler loss")
 
 
 class TrainingSpec(RecipePart):
@@ -49,12 +104,18 @@ class TrainingSpec(RecipePart):
     change: Probability = Field(0.9, description="chance that an image is shifted, turned, zoomed or its gamma changed")
     precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the network's products in training")
     checkpoint_minutes: float = Field(2.0, gt=0, description="time between checkpoints")
+    autoencoder: AutoencoderTrainingSpec | None = Field(None, description="of family latent-flow alone")
 
     @model_validator(mode="after")
     def _check_parts(self) -> TrainingSpec:
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate: a batch of {self.batch} cannot be cut into {self.accumulate} equal parts")
         return self
+
+    @property
+    def coding(self) -> AutoencoderTrainingSpec:
+        """How the autoencoder learns, which has defaults."""
+        return self.autoencoder or AutoencoderTrainingSpec()
 
 
 class SamplerSpec(RecipePart):
@@ -76,6 +137,15 @@ class FewStepsSpec(RecipePart):
     rate: float = Field(2e-4, gt=0, le=1, description="learning rate, which falls to 0")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the average of weights that is kept")
     leave_out: Probability = Field(0.15, description="chance that a path is not asked for an attribute, each by itself")
+
+
+class LabelMapSpec(RecipePart):
+    """A mask whose labels drive the image: where each is, is part of what the network is told."""
+
+    mask: str = Field(min_length=1, max_length=40, description="name of a mask of the cohort that is learned from")
+    names: Annotated[tuple[str, ...], Unique] = Field(
+        (), max_length=64, description="what its labels 1, 2, ... are; 0 is none of them. Default: their numbers"
+    )
 
 
 class PrivacySpec(RecipePart):
@@ -100,6 +170,7 @@ class TrainSpec(RecipePart):
     shape: tuple[int, ...] = Field(min_length=2, max_length=3, description="pixels (y, x) or voxels (x, y, z)")
     attributes: Annotated[tuple[str, ...], Unique] = Field((), description="attributes that can be asked for")
     start: str | None = Field(None, description="model to start from: a folder or models:/NAME@ALIAS")
+    labels: LabelMapSpec | None = None
     architecture: ArchitectureSpec = Field(default_factory=ArchitectureSpec)
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
@@ -118,18 +189,47 @@ class TrainSpec(RecipePart):
             raise ValueError(
                 f"shape: {list(self.shape)} must have 8 pixels a side at least, {MOST_PIXELS} in all at most"
             )
-        step = self.architecture.patch * 2 ** (len(self.architecture.channels) - 1)
-        if self.architecture.name in ("flow", "ddpm") and any(side % step for side in self.shape):
+        step = self.architecture.coarsest
+        if any(side % step for side in self.shape):
+            latent = f", {self.architecture.coding.zoom} pixels of a latent place" if self._latent else ""
             raise ValueError(
                 f"shape: each side must be a multiple of {step} (patch {self.architecture.patch} and "
-                f"{len(self.architecture.channels)} levels of channels), got {list(self.shape)}"
+                f"{len(self.architecture.channels)} levels of channels{latent}), got {list(self.shape)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_family(self) -> TrainSpec:
+        name = self.architecture.name
+        if self.labels is not None and name not in MAPPED:
+            raise ValueError(f"labels: family '{name}' cannot be given a label map; choose from {', '.join(MAPPED)}")
+        if self.training.autoencoder is not None and not self._latent:
+            raise ValueError(f"training.autoencoder: family '{name}' has none; leave it out")
+        if self._latent and self.training.coding.steps == 0 and self.start is None:
+            raise ValueError("training.autoencoder.steps: 0 needs a model to start from, whose autoencoder is kept")
+        if self.labels is not None and not self.labels.names and self.privacy is not None:
+            raise ValueError("labels.names: a private training learns nothing else of its images; name the labels")
+        if self._latent and self.privacy is not None:
+            raise ValueError("privacy: the scale of latent places is measured without noise; use family 'flow'")
+        return self
+
+    @property
+    def _latent(self) -> bool:
+        return self.architecture.name == "latent-flow"
+
+    @property
+    def steps(self) -> int:
+        """Updates of all stages of the training."""
+        return self.training.steps + (self.training.coding.steps if self._latent else 0)
 
     @property
     def content_hash(self) -> str:
         """SHA-256 of everything that decides the weights."""
         asked = self.model_dump(mode="json", exclude={"description", "sampler", "few_steps", "name", "patients"})
+        for part in (asked, asked["architecture"], asked["training"]):
+            for later in ("labels", "autoencoder"):  # they came later: recipes without them keep their hash
+                if part.get(later, ...) is None:
+                    del part[later]
         return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

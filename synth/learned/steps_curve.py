@@ -20,12 +20,12 @@ from synth.evaluation.images.sets import ImageSet, RealImages, make_image_set
 from synth.evaluation.images.sides import Side, explain_unmeasurable
 from synth.learned.conditions import list_rows
 from synth.learned.generator import Generator
-from synth.learned.recipe import SamplerSpec, TrainSpec
+from synth.learned.recipe import FLOWS, SamplerSpec, TrainSpec
 from synth.seeds import stream, stream_key
 
 SCORE = "kernel_distance"
 STEPS, THOROUGH = (1, 2, 4, 8, 16), 50
-WALKERS = ("flow", "ddpm")  # families that walk from noise to an image
+WALKERS = (*FLOWS, "ddpm")  # families that walk from noise to an image
 LEAST, MOST = 24, 300  # images of a point
 SHARE = 0.1  # of the training's work that the curve may cost
 WORK_OF_UPDATE = 3  # forward passes that a forward and a backward one cost
@@ -61,7 +61,7 @@ def count_looks(sampler: SamplerSpec, family: str) -> int:
     """Return how often the network is evaluated for an image; Heun's last step is Euler's."""
     if family not in WALKERS:
         return 1
-    looks = 2 * sampler.steps - 1 if family == "flow" and sampler.solver == "heun" else sampler.steps
+    looks = 2 * sampler.steps - 1 if family in FLOWS and sampler.solver == "heun" else sampler.steps
     return looks * (1 if sampler.guidance == 1.0 else 2)
 
 

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from synth.evaluation.images.networks import CONVOLUTIONS, UNDRAWN
 from synth.learned.networks import NORM_GROUPS
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
+from synth.learned.stages import PixelFamily
 
 MODES = {2: "bilinear", 3: "trilinear"}
 LEAST_ERROR = 1e-4
@@ -51,13 +52,13 @@ class VaeNetwork(nn.Module):
         return cast(Tensor, signal[(..., *(slice(side) for side in self.shape))])
 
 
-class VaeFamily:
+class VaeFamily(PixelFamily):
     """Conditional VAE whose noise level is the one that fits best (Rybkin et al., ICML 2021)."""
 
     description = "conditional variational autoencoder: quick and blurred"
     closed = False
 
-    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int) -> nn.Module:
+    def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return encoder and decoder."""
         return VaeNetwork(spec, shape, width)
 

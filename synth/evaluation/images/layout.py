@@ -111,6 +111,32 @@ def bring_to_layout(pixels: NDArray[Any], form: Form, affine: NDArray[np.float64
     return _resize_picture(values, layout.shape)
 
 
+def bring_labels(
+    mask: str | None, labels: NDArray[Any] | None, form: Form, affine: NDArray[np.float64] | None, layout: Layout
+) -> NDArray[np.uint8]:
+    """Return the labels of an image's ``mask`` on the grid to which bring_to_layout brings the image: the nearest ones.
+
+    Raises UnusableImageError if there are none, or a label is above 255; PermanentError for a layout with spacing, on
+    which the place of an image depends on its pixels.
+    """
+    if layout.spacing_mm is not None:
+        raise PermanentError("labels are brought to grids without spacing only; give the shape alone.")
+    if labels is None:
+        raise UnusableImageError(f"it has no mask '{mask}'.")
+    if labels.shape != form.spatial or labels.min() < 0 or labels.max() > 255:
+        raise UnusableImageError(f"mask '{mask}' is {labels.shape} with labels up to {labels.max()}; 255 is the most.")
+    values = labels.astype(np.uint8)
+    if values.ndim == 2:
+        picture = Pictures.fromarray(values).resize((layout.shape[1], layout.shape[0]), Pictures.Resampling.NEAREST)
+        return np.ascontiguousarray(np.asarray(picture, np.uint8))
+    if affine is not None:
+        values, _ = _orient(values, np.ones(3), np.asarray(affine, np.float64).reshape(4, 4))
+    factor = np.asarray(values.shape) / np.asarray(layout.shape, float)
+    offset = (np.asarray(values.shape) - 1) / 2 - factor * (np.asarray(layout.shape, float) - 1) / 2
+    found = ndimage.affine_transform(values, factor, offset, layout.shape, order=0, mode="nearest")
+    return np.ascontiguousarray(found, dtype=np.uint8)
+
+
 def _name_kind(form: Form) -> str:
     return {2: "pictures (2D)", 3: "volumes (3D)"}.get(len(form.spatial), f"arrays of {len(form.spatial)} axes")
 
@@ -164,8 +190,8 @@ def _resample_volume(values: Floats32, form: Form, affine: NDArray[np.float64] |
 
 
 def _orient(
-    values: Floats32, steps: NDArray[np.float64], affine: NDArray[np.float64]
-) -> tuple[Floats32, NDArray[np.float64]]:
+    values: NDArray[Any], steps: NDArray[np.float64], affine: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Return the volume with its axes permuted and flipped towards right, anterior and superior."""
     directions = affine[:3, :3] / np.maximum(np.linalg.norm(affine[:3, :3], axis=0), 1e-9)
     order: list[int] = []

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from synth.errors import PermanentError
-from synth.evaluation.images.layout import Floats32, Form, Layout, UnusableImageError, bring_to_layout
+from synth.evaluation.images.layout import Floats32, Form, Layout, UnusableImageError, bring_labels, bring_to_layout
 from synth.evaluation.ranks import Ints
 from synth.nouns import Attribute, AttributeValue
 
@@ -38,7 +38,7 @@ class ImageSet:
 
     ``stored`` is (n, y, x) or (n, x, y, z) uint16, 65535 is white; on disk if it was written by an ImageWriter.
     ``records`` has a row an image: image_id, patient_id, and the attributes of ``schema`` (null where missing).
-    ``patient`` counts patients from 0.
+    ``patient`` counts patients from 0. ``maps`` are the labels of a mask of each image, (n, *grid) uint8, if known.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ImageSet:
     records: pa.Table
     schema: tuple[Attribute, ...]
     unusable: tuple[Unusable, ...] = ()
+    maps: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -80,7 +81,8 @@ class ImageSet:
         """Return the images at ``indices`` (copied into memory)."""
         places = np.flatnonzero(indices) if indices.dtype == np.bool_ else np.asarray(indices)
         rows = self.records.take(pa.array(places, pa.int64()))
-        return replace(self, name=name or self.name, stored=self.stored[places], records=rows, unusable=())
+        maps = None if self.maps is None else self.maps[places]
+        return replace(self, name=name or self.name, stored=self.stored[places], records=rows, unusable=(), maps=maps)
 
     def values(self, attribute: str) -> list[AttributeValue]:
         """Return an attribute's value of each image; raises KeyError if the set does not have it."""
@@ -107,9 +109,15 @@ def join_sets(name: str, sets: Sequence[ImageSet]) -> ImageSet:
 
 
 class ImageWriter:
-    """Writes a set of images in one form to ``path``. Use as a context manager; ``finish`` returns the set."""
+    """Writes a set of images in one form to ``path``. Use as a context manager; ``finish`` returns the set.
 
-    def __init__(self, path: Path, name: str, layout: Layout, schema: Sequence[Attribute]) -> None:
+    With ``mask``, each image's label map of that name is written beside it; an image without one cannot be used.
+    """
+
+    def __init__(
+        self, path: Path, name: str, layout: Layout, schema: Sequence[Attribute], mask: str | None = None
+    ) -> None:
+        self._mask, self._maps = mask, path.with_suffix(".maps").open("wb") if mask is not None else None
         self._path, self._name, self._layout, self._schema = path, name, layout, tuple(schema)
         self._file = path.open("wb")
         self._rows: list[dict[str, Any]] = []
@@ -121,7 +129,12 @@ class ImageWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._file.close()
+        if self._maps is not None:
+            self._maps.close()
 
     def add(
         self,
@@ -131,10 +144,13 @@ class ImageWriter:
         pixels: NDArray[Any],
         form: Form,
         affine: NDArray[np.float64] | None = None,
+        labels: NDArray[Any] | None = None,
     ) -> None:
         """Add one image; one that cannot be used is noted with its reason and left out."""
         try:
             values = bring_to_layout(pixels, form, affine, self._layout)
+            if self._maps is not None:
+                self._maps.write(bring_labels(self._mask, labels, form, affine, self._layout).tobytes())
         except UnusableImageError as error:
             self._unusable.append(Unusable(image_id, str(error)))
             return
@@ -148,13 +164,17 @@ class ImageWriter:
 
     def finish(self) -> ImageSet:
         """Return the set; its pixels stay on disk."""
-        self._file.close()
+        self._close()
         shape = (len(self._rows), *self._layout.shape)
         if not self._rows:
             stored: NDArray[np.uint16] = np.empty(shape, np.uint16)
         else:
             stored = np.memmap(self._path, np.uint16, "r", shape=shape)
-        return ImageSet(self._name, stored, _make_table(self._rows, self._schema), self._schema, tuple(self._unusable))
+        records, maps = _make_table(self._rows, self._schema), None
+        if self._mask is not None:
+            place = self._path.with_suffix(".maps")
+            maps = np.memmap(place, np.uint8, "r", shape=shape) if self._rows else np.empty(shape, np.uint8)
+        return ImageSet(self._name, stored, records, self._schema, tuple(self._unusable), maps)
 
 
 def make_image_set(
@@ -163,11 +183,14 @@ def make_image_set(
     attributes: Mapping[str, Sequence[Any]] | None = None,
     schema: Sequence[Attribute] = (),
     patient_ids: Sequence[str] | None = None,
+    maps: NDArray[np.uint8] | None = None,
 ) -> ImageSet:
     """Return a set in memory from float images in 0..1, (n, y, x) or (n, x, y, z); each its own patient by default.
 
-    Raises PermanentError if attributes or patients are not one an image.
+    Raises PermanentError if attributes or patients are not one an image, or label maps are not on the images' grid.
     """
+    if maps is not None and maps.shape != pixels.shape:
+        raise PermanentError(f"label maps are {maps.shape} and images {pixels.shape}; give one an image, on its grid.")
     names = [f"{name}-{index}" for index in range(len(pixels))]
     columns = {"patient_id": list(patient_ids) if patient_ids is not None else names, **(attributes or {})}
     for column, values in columns.items():
@@ -175,7 +198,7 @@ def make_image_set(
             raise PermanentError(f"'{column}' has {len(values)} values for {len(pixels)} images; give one an image.")
     rows = [{"image_id": own, **{c: v[i] for c, v in columns.items()}} for i, own in enumerate(names)]
     stored = np.round(np.clip(pixels, 0, 1) * WHITE).astype(np.uint16)
-    return ImageSet(name, stored, _make_table(rows, tuple(schema)), tuple(schema))
+    return ImageSet(name, stored, _make_table(rows, tuple(schema)), tuple(schema), maps=maps)
 
 
 def _make_table(rows: list[dict[str, Any]], schema: tuple[Attribute, ...]) -> pa.Table:

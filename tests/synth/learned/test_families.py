@@ -127,5 +127,5 @@ def test_the_linear_model_has_the_mean_and_covariance_of_its_training_images(tmp
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"choose from flow, ddpm, vae, gaussian.*Did you mean 'flow'"):
+    with pytest.raises(ModelError, match=r"choose from flow, latent-flow, ddpm, vae, gaussian.*Did you mean 'flow'"):
         find_family("flo")

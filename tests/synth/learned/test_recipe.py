@@ -28,6 +28,12 @@ def test_the_hash_is_of_what_decides_the_weights() -> None:
     assert spec.content_hash == same.content_hash != other.content_hash
 
 
+def test_a_recipe_keeps_its_hash_when_recipes_learn_more_words() -> None:
+    assert parse_train_spec(SHORTEST).content_hash.startswith("d482a05f430152963db9a0ff7bd60f50")
+    latent = parse_train_spec(SHORTEST + "[architecture]\nname = 'latent-flow'\nchannels = [16]\nautoencoder = {}")
+    assert latent.content_hash != parse_train_spec(SHORTEST).content_hash
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
