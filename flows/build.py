@@ -31,10 +31,9 @@ from flows.evaluate import evaluate_build, judge_build, read_gates
 from flows.pictures import draw_contact_sheet, embed_picture
 from flows.server import explain_server_failure
 from flows.survey import PUBLISHED, check_repairs
-from flows.tracking import explain_tracking, finish_run, start_run
+from flows.tracking import explain_tracking, finish_run, profile_build, start_run
 from flows.workshop import Workshop
 from synth.nouns import Report
-from synth.numerics import numeric_profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def register_cohort(shop: Workshop, rendered: list[ShardRecord], run_id: str) ->
         population_version=plan.population_version,
         subjects=spec.subjects,
         images=plan.images,
-        numeric_profile=numeric_profile(),
+        numeric_profile=profile_build(shop.settings, plan),
         mlflow_run_id=run_id,
     )
     return commit_cohort(shop.settings.home, row, [*shop.survey.finished, *rendered])

@@ -9,7 +9,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from synth.errors import ModelError, PermanentError, PopulationError, StorageErr
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 PREFIX = "population-"
-UNREGISTERED = "Try again, or leave it out with --no-register."
+UNREGISTERED = "Run the same command again when it answers, or leave it out with --no-register."
 LONGEST_TAG = 1000
 MOST_POINTS = 1000  # of a curve; MLflow stores each as a row
 _NEEDED = ("mlflow", "numba", "numpy", "pandas", "pyarrow", "pydantic", "safetensors", "scipy")  # besides Cohortium
@@ -111,12 +111,36 @@ def register_model(
                 mlflow.log_dict(document, f"{file}.json")
             _log_rest(log or RunLog(), run.info.run_id)
             logged = _log_model(folder, kind)
-        client = MlflowClient()
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        made = client.create_model_version(name, logged.model_uri, run.info.run_id, model_id=logged.model_id)
-        client.set_registered_model_alias(name, CANDIDATE, made.version)
-    return RegisteredModel(name, str(made.version), run.info.run_id)
+        made = _add_version(name, logged, run.info.run_id)
+    return RegisteredModel(name, made, run.info.run_id)
+
+
+def check_registry(settings: Settings) -> None:
+    """Raise StorageError if MLflow's store does not answer: before hours of work, not after them."""
+    with _explain_store(settings, "nothing was done yet", UNREGISTERED), use_store(settings):
+        MlflowClient().search_registered_models(max_results=1)
+
+
+def _add_version(name: str, logged: Any, run_id: str) -> str:
+    """Register a logged model as a new version, the candidate; if that fails half-way, what there is of it goes."""
+    client = MlflowClient()
+    new = not client.search_registered_models(f"name = '{name}'")
+    version_made: str | None = None
+    if new:
+        client.create_registered_model(name)
+    try:
+        version_made = str(
+            client.create_model_version(name, logged.model_uri, run_id, model_id=logged.model_id).version
+        )
+        client.set_registered_model_alias(name, CANDIDATE, version_made)
+    except (MlflowException, OSError):
+        with suppress(MlflowException, OSError):
+            if new:
+                client.delete_registered_model(name)
+            elif version_made is not None:
+                client.delete_model_version(name, version_made)
+        raise
+    return version_made
 
 
 def _log_rest(log: RunLog, run_id: str) -> None:

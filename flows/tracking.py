@@ -25,6 +25,7 @@ from mlflow.tracking import MlflowClient
 
 from flows.databases import copy_template, create_whole
 from flows.settings import Settings
+from synth.engines import find_engine
 from synth.errors import StorageError
 from synth.nouns import Report
 from synth.numerics import numeric_profile
@@ -111,11 +112,17 @@ def start_run(settings: Settings, plan: CohortPlan) -> str:
     run = client.create_run(experiment_id, tags=tags)
     client.log_batch(run.info.run_id, params=[Param(name, value) for name, value in _flatten(plan.spec).items()])
     client.log_dict(run.info.run_id, plan.spec.model_dump(mode="json"), "spec.json")
-    client.log_dict(run.info.run_id, numeric_profile(), "environment.json")
+    client.log_dict(run.info.run_id, profile_build(settings, plan), "environment.json")
     cleaning = find_population(plan.spec.population.source, settings.shelf).cleaning_report()
     if cleaning is not None:
         client.log_dict(run.info.run_id, asdict(cleaning), "population-cleaning.json")
     return str(run.info.run_id)
+
+
+def profile_build(settings: Settings, plan: CohortPlan) -> dict[str, str]:
+    """Return what decides the last bit of a cohort's images besides its plan."""
+    engine = find_engine(plan.spec.imaging.engine, settings.shelf)
+    return numeric_profile(engine.network_precision(plan.spec))
 
 
 def _find_experiment(settings: Settings, client: MlflowClient, name: str) -> str:

@@ -6,7 +6,6 @@ A training that ends anywhere is simply run again: it goes on at its last checkp
 from __future__ import annotations
 
 import importlib
-import secrets
 import shutil
 import time
 from contextvars import ContextVar
@@ -26,25 +25,24 @@ from prefect.context import refresh_global_settings_context
 from catalog import open_catalog
 from catalog.home import make_folder
 from flows.evaluation_sides import open_work_folder
-from flows.models import IMAGES, find_model, keep_model
+from flows.models import IMAGES, keep_model
 from flows.pictures import embed_picture
 from flows.scorecards import make_plain
 from flows.server import explain_server_failure
 from flows.settings import Settings
 from flows.train_facts import describe_row, describe_training, flatten_recipe, keep_taught, mean_last, write_card
+from flows.train_learning import Learned, learn_model
 from flows.train_pictures import choose_groups, draw_curve, draw_groups, draw_pairs
 from flows.training_data import TrainingData, read_training_data
 from synth.errors import BusyError
 from synth.evaluation.images.features.base import Tell
 from synth.evaluation.images.sets import RealImages
 from synth.learned.conditions import list_rows
-from synth.learned.distillation import describe_distillation, distil_model
-from synth.learned.generator import Generator
+from synth.learned.distillation import describe_distillation
 from synth.learned.measurers import STEPS, Measurer, fit_measurer
 from synth.learned.model_files import load_model, save_model
 from synth.learned.recipe import TrainSpec
 from synth.learned.steps_curve import StepsCurve, describe_metrics, measure_curve, plan_curve
-from synth.learned.training import Trained, train_model
 from synth.seeds import stream, stream_key
 
 LEAST_STEPS = 50  # in which what reads images is trained
@@ -62,6 +60,7 @@ class Job:
     tell: Tell
     folder: Path  # of checkpoints, and of what is read; the latter goes with the command
     thorough: bool = False
+    devices: str | None = None  # None: one CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +80,7 @@ class TrainResult:
     pairs: str
     pictures: tuple[str, ...]
     curve: dict[str, Any] | None
+    privacy: dict[str, Any] | None
     seconds: float
     notes: tuple[str, ...]
 
@@ -96,17 +96,9 @@ def read_images(job: Job, folder: Path) -> TrainingData:
 
 
 @task(name="learn", cache_policy=NO_CACHE, persist_result=False)
-def learn(job: Job, data: TrainingData) -> tuple[Trained, Generator]:
-    """Train the network and, with [few_steps], the student that draws in few; return the training and the model."""
-    start = job.spec.start and load_model(find_model(IMAGES, job.spec.start, job.settings))
-    secret = secrets.randbits(128) if job.spec.privacy is not None else None  # never stored
-    trained = train_model(
-        job.spec, data.train, job.folder, start=start or None, secret=secret, minutes=job.minutes, tell=job.tell
-    )
-    if job.spec.few_steps is None or not trained.finished:
-        return trained, trained.generator
-    rows = list_rows(data.train, trained.generator.description.code)
-    return trained, distil_model(trained.generator, rows, job.spec.few_steps, job.spec.seed, job.tell)
+def learn(job: Job, data: TrainingData) -> Learned:
+    """Train the network and, with [few_steps], the student that draws in few; audit a private training."""
+    return learn_model(job.settings, job.spec, data, job.folder, job.minutes, job.devices, job.tell)
 
 
 @task(name="learn-to-read", cache_policy=NO_CACHE, persist_result=False)
@@ -117,27 +109,22 @@ def learn_to_read(job: Job, data: TrainingData) -> Measurer | None:
 
 
 @task(name="try-steps", cache_policy=NO_CACHE, persist_result=False)
-def try_steps(job: Job, data: TrainingData, trained: Trained, model: Generator) -> StepsCurve:
+def try_steps(job: Job, data: TrainingData, learned: Learned) -> StepsCurve:
     """Measure how near to real images few and many steps bring the model, and its few-step student."""
     real = RealImages(data.reference, data.fingerprint, data.train, data.validation, data.holdout, data.layout)
+    trained = learned.trained
     tried, count = plan_curve(job.spec, trained.steps, job.thorough)
-    student = None if model is trained.generator else model
+    student = None if learned.model is trained.generator else learned.model
     return measure_curve(trained.generator, student, real, tried, count, job.spec.seed, job.tell)
 
 
 @task(name="keep", cache_policy=NO_CACHE, persist_result=False)
-def keep(
-    job: Job,
-    data: TrainingData,
-    trained: Trained,
-    model: Generator,
-    measurer: Measurer | None,
-    curve: StepsCurve | None,
-) -> Path:
+def keep(job: Job, data: TrainingData, learned: Learned, measurer: Measurer | None, curve: StepsCurve | None) -> Path:
     """Save the model below the home, in the folder of its hash."""
-    about = describe_training(job.spec, data, trained)
-    if model is not trained.generator and job.spec.few_steps is not None:
-        about["few_steps"] = describe_distillation(trained.generator, job.spec.few_steps)
+    model, teacher = learned.model, learned.trained.generator
+    about = describe_training(job.spec, data, learned)
+    if model is not teacher and job.spec.few_steps is not None:
+        about["few_steps"] = describe_distillation(teacher, job.spec.few_steps)
     draft = job.folder / "model"
     shutil.rmtree(draft, ignore_errors=True)
     described = replace(model.description, about=about)
@@ -191,15 +178,20 @@ def find_pictures(job: Job, kept: Path) -> Path:
 
 @task(name="register", cache_policy=NO_CACHE, persist_result=False)
 def register(
-    job: Job, data: TrainingData, trained: Trained, kept: Path, pictures: tuple[Path, ...], curve: StepsCurve | None
+    job: Job, data: TrainingData, learned: Learned, kept: Path, pictures: tuple[Path, ...], curve: StepsCurve | None
 ) -> str:
     """Log curves, pictures, data and code, and register the model as candidate; return its address."""
     registry: Any = importlib.import_module("flows.model_registry")
-    spec, about = job.spec, dict(load_model(kept).description.about)
+    spec, trained, about = job.spec, learned.trained, dict(load_model(kept).description.about)
     params = {"model": kept.name, "recipe": spec.content_hash, "reference": data.reference, **flatten_recipe(spec)}
     metrics = {"steps": float(trained.steps), "train_images": float(len(data.train))}
     if trained.losses:
         metrics["final_loss"] = mean_last(trained.losses)
+    if learned.privacy is not None:
+        metrics |= {
+            "privacy_epsilon": learned.privacy["epsilon"],
+            "privacy_epsilon_audited": learned.privacy["audit"]["epsilon_low"],
+        }
     log = registry.RunLog(
         curves={"loss": trained.losses} if trained.losses else {},
         files=pictures,
@@ -219,14 +211,15 @@ def train_flow(name: str) -> TrainResult:
     job, began = _JOB.get(), time.monotonic()
     with open_work_folder(job.settings.home) as folder:
         data = read_images(job, folder)
-        trained, model = learn(job, data)
+        learned = learn(job, data)
+        trained = learned.trained
         private = job.spec.privacy is not None  # what reads images would have seen them without noise
         measurer = learn_to_read(job, data) if job.spec.attributes and not private else None
-        curve = None if private else try_steps(job, data, trained, model)  # its floor would be without noise, too
-        kept = keep(job, data, trained, model, measurer, curve)
+        curve = None if private else try_steps(job, data, learned)  # its floor would be without noise, too
+        kept = keep(job, data, learned, measurer, curve)
         pairs = draw_beside_real(job, data, kept)
         pictures = (pairs, *draw_by_attribute(job, data, kept, curve))
-        address = register(job, data, trained, kept, pictures, curve) if job.register else None
+        address = register(job, data, learned, kept, pictures, curve) if job.register else None
     create_image_artifact(embed_picture(pairs), key="real-above-drawn", description=f"Model {kept.name[:12]}")
     read = tuple(reading.task.name for reading in measurer.readings) if measurer else ()
     result = TrainResult(
@@ -243,6 +236,7 @@ def train_flow(name: str) -> TrainResult:
         pairs=str(pairs),
         pictures=tuple(map(str, pictures)),
         curve=make_plain(curve.to_json()) if curve else None,
+        privacy=learned.privacy,
         seconds=round(time.monotonic() - began, 1),
         notes=data.notes,
     )
@@ -252,7 +246,13 @@ def train_flow(name: str) -> TrainResult:
 
 
 def run_flow(
-    settings: Settings, spec: TrainSpec, minutes: float | None, registered: bool, tell: Tell, thorough: bool = False
+    settings: Settings,
+    spec: TrainSpec,
+    minutes: float | None,
+    registered: bool,
+    tell: Tell,
+    thorough: bool = False,
+    devices: str | None = None,
 ) -> TrainResult:
     """Run the flow; one process at a time trains a recipe.
 
@@ -267,7 +267,7 @@ def run_flow(
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(f"another process trains '{spec.name}' in '{settings.home.root}'; wait for it.") from error
-    token = _JOB.set(Job(settings, spec, minutes, registered, tell, folder, thorough))
+    token = _JOB.set(Job(settings, spec, minutes, registered, tell, folder, thorough, devices))
     try:
         result: TrainResult = train_flow(spec.name)
     except httpx.HTTPError as error:

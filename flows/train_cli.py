@@ -26,6 +26,14 @@ def train(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Try 50 steps, too, in the curve of quality against steps.")
     ] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|N",
+            help="auto: all GPUs, or one CPU; N: so many GPUs or, where there is none, processes. They share the "
+            "training.accumulate parts of each batch. Default: one CPU.",
+        ),
+    ] = None,
     home: Home = None,
     as_json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe, print it and its hash.")] = False,
@@ -34,7 +42,8 @@ def train(
 
     Run the same command again after an interruption: it goes on at the last checkpoint, and the weights are the same as
     without the interruption. The model is kept in <home>/models by its hash, logged to MLflow with its curve and drawn
-    images beside real ones, and registered: a recipe draws with imaging.model = "models:/NAME@candidate".
+    images beside real ones, and registered: a recipe draws with imaging.model = "models:/NAME@candidate", and
+    'cohortium promote NAME' makes it the champion if it is better. [privacy] in the recipe trains with noise, audited.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -45,7 +54,7 @@ def train(
         print_json(document)
         return
     with show_steps() as tell:
-        result = _load("flows.trainings").run_training(settings, spec, max_minutes, register, tell, thorough)
+        result = _load("flows.trainings").run_training(settings, spec, max_minutes, register, tell, thorough, devices)
     document = asdict(result)
     if as_json:
         print_json(document)
@@ -56,6 +65,8 @@ def train(
     typer.echo(f"  learned from {result.train_images} images of {result.train_patients} patients")
     typer.echo(f"  draw with it: imaging.model = '{result.address or result.folder}'")
     typer.echo(f"  drawn beside real: {', '.join(result.pictures)}")
+    if result.privacy is not None:
+        typer.echo(f"  privacy: {_load('flows.train_learning').describe_privacy(result.privacy)}")
     for note in result.notes:
         typer.echo(f"  {note}")
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from flows.train_learning import Learned, describe_privacy
 from flows.training_data import TrainingData
 from synth.learned.generator import Generator
 from synth.learned.recipe import TrainSpec
 from synth.learned.steps_curve import StepsCurve, write_table
-from synth.learned.training import Trained
 from synth.nouns import AttributeValue
 
 CODE = Path(__file__).parents[1] / "synth" / "learned"
 
 
-def describe_training(spec: TrainSpec, data: TrainingData, trained: Trained) -> dict[str, Any]:
+def describe_training(spec: TrainSpec, data: TrainingData, learned: Learned) -> dict[str, Any]:
     """Return what a model says of its training: the data, the recipe, the code, the machine."""
+    trained = learned.trained
+    private = learned.privacy is not None  # its losses have no noise
     return {
         "description": spec.description,
         "reference": data.reference,
@@ -30,11 +33,12 @@ def describe_training(spec: TrainSpec, data: TrainingData, trained: Trained) -> 
         "source": data.source,
         "train_images": len(data.train),
         "train_patients": len(set(data.train.patient.tolist())),
+        "patients": spec.patients,
         "recipe": spec.content_hash,
-        "privacy": trained.privacy.describe(trained.steps) if trained.privacy else None,
+        "privacy": learned.privacy,
         "steps": trained.steps,
         "finished": trained.finished,
-        "final_loss": mean_last(trained.losses) if trained.losses else None,
+        "final_loss": mean_last(trained.losses) if trained.losses and not private else None,
         "cohortium": importlib.metadata.version("cohortium") if _is_installed() else "source",
         "code": hash_code(),
         "torch": torch.__version__,
@@ -52,15 +56,34 @@ def write_card(spec: TrainSpec, data: TrainingData, about: dict[str, Any], curve
             "",
             f"- Draws: {spec.kind}, {' x '.join(map(str, spec.shape))}.",
             f"- May be asked for: {', '.join(spec.attributes) or 'nothing'}.",
-            f"- Learned from {about['train_images']} images of {about['train_patients']} patients of reference "
+            f"- Learned from {about['train_images']} images of {describe_patients(about)} of reference "
             f"'{data.reference}' (fingerprint {data.fingerprint[:16]}).",
             f"- Source: {data.source}. Licence: {data.licence}.",
             f"- Recipe {spec.content_hash[:16]}, code {about['code'][:16]}, {about['steps']} steps.",
+            *write_privacy(about["privacy"]),
             "- Its images are synthetic, and not for diagnosis.",
             "",
             *(write_table(curve) if curve else []),
         ]
     )
+
+
+def describe_patients(about: Mapping[str, Any]) -> str:
+    """Return how many patients there were, or that nobody knows."""
+    if about["patients"] == "images":
+        return "patients who are not known (each image counts as a patient, so all checks by patient are weaker)"
+    return f"{about['train_patients']} patients"
+
+
+def write_privacy(found: dict[str, Any] | None) -> list[str]:
+    """Return the lines of a card about a private training."""
+    if found is None:
+        return []
+    return [
+        f"- Trained with differential privacy: {describe_privacy(found)}.",
+        "- Ranges and values of what may be asked for are public: the recipe gave them, no patient did. The number of "
+        "patients counts as public, too.",
+    ]
 
 
 def hash_code() -> str:

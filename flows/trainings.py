@@ -14,19 +14,30 @@ from synth.learned.recipe import TrainSpec
 
 
 def run_training(
-    settings: Settings, spec: TrainSpec, minutes: float | None, register: bool, tell: Tell, thorough: bool = False
+    settings: Settings,
+    spec: TrainSpec,
+    minutes: float | None,
+    register: bool,
+    tell: Tell,
+    thorough: bool = False,
+    devices: str | None = None,
 ) -> Any:
     """Train, keep, log and register the model of ``spec``; return how it went (see flows.train.TrainResult).
 
-    Raises CatalogError, NotComparableError or ModelError for a Reference or a recipe that cannot be learned from,
-    StorageError or BusyError if the machine refuses; checkpoints are kept then, and nothing is half-registered.
+    ``devices`` is auto, cpu or a number; None is one CPU. Raises CatalogError, NotComparableError or ModelError for a
+    Reference or a recipe that cannot be learned from, StorageError or BusyError if the machine or MLflow refuses;
+    checkpoints are kept then, and nothing is half-registered.
     """
     if settings.home.metadata.is_file():
         ensure_catalog(settings.home)
     with open_catalog(settings.home) as catalog:
         open_reference(catalog, spec.reference)
+    if devices is not None:
+        importlib.import_module("synth.learned.devices").find_devices(devices)
+    if register:
+        importlib.import_module("flows.model_registry").check_registry(settings)
     with local_server(settings, meanwhile=_load_flow):
-        return _load_flow().run_flow(settings, spec, minutes, register, tell, thorough)
+        return _load_flow().run_flow(settings, spec, minutes, register, tell, thorough, devices)
 
 
 def _load_flow() -> Any:

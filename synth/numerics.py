@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import platform
 
@@ -10,10 +11,13 @@ import llvmlite.binding as llvm
 
 
 @functools.cache
-def numeric_profile() -> dict[str, str]:
-    """Return library versions, instruction set, device and precision; equal profiles give equal bits."""
+def numeric_profile(network: str | None = None) -> dict[str, str]:
+    """Return library versions, instruction set, device and precision; equal profiles give equal bits.
+
+    ``network`` is the precision of the network that draws, if one does: what torch computes with is told then, too.
+    """
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "scipy", "numba", "llvmlite")}
-    return {
+    common = {
         **versions,
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -21,4 +25,18 @@ def numeric_profile() -> dict[str, str]:
         "cpu": str(llvm.get_host_cpu_name()),
         "device": "cpu",
         "precision": "float32",
+    }
+    return common if network is None else common | _profile_torch(network)
+
+
+def _profile_torch(precision: str) -> dict[str, str]:
+    """Return what decides the last bit of a network's answer; it is loaded with torch in any case."""
+    torch = importlib.import_module("torch")
+    return {
+        "torch": str(torch.__version__),
+        "monai": importlib.metadata.version("monai"),
+        "torch_instructions": str(torch.backends.cpu.get_cpu_capability()),
+        "torch_onednn": str(torch.backends.mkldnn.is_available()),
+        "torch_threads": "1",  # of each worker, whatever the machine has: see flows.shelf
+        "precision": precision,
     }

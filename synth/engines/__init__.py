@@ -35,6 +35,9 @@ class Engine(Protocol):
     def batch(self, spec: CohortSpec) -> int:
         """Return how many scans are best rendered at once."""
 
+    def network_precision(self, spec: CohortSpec) -> str | None:
+        """Return the precision of the network that draws (see numerics), or None if none does."""
+
     def warm_up(self, spec: CohortSpec) -> None:
         """Load what rendering ``spec`` needs and compile the kernels, so that the first image is not slow."""
 

@@ -18,7 +18,7 @@ from synth.nouns import AttributeValue, Image, Measurement, Scan, Subject, Visit
 from synth.pins import read_pin
 from synth.seeds import stream_key
 from synth.shelf import Shelf
-from synth.spec import CohortSpec, ImagingSpec, LabelsSpec
+from synth.spec import CohortSpec, ImagingSpec, LabelsSpec, parse_band
 
 if TYPE_CHECKING:  # they load torch
     from synth.learned.conditions import Condition
@@ -68,6 +68,10 @@ class LearnedEngine:
     def batch(self, spec: CohortSpec) -> int:
         """Return how many scans are drawn at once."""
         return int(self._find(spec).description.batch)
+
+    def network_precision(self, spec: CohortSpec) -> str | None:
+        """Return what the model's products are rounded to in sampling."""
+        return self._find(spec).description.sampler.precision
 
     def warm_up(self, spec: CohortSpec) -> None:
         """Load the model and draw one image."""
@@ -146,23 +150,42 @@ class LearnedEngine:
 
 
 def _check_targets(spec: CohortSpec, description: ModelDescription) -> None:
-    """Raise SpecError if a category is asked for by name that the model was not taught."""
+    """Raise SpecError if something is asked for by name that the model was not taught."""
     where, targets = spec.population.where, spec.population.targets
-    asked: dict[str, set[str]] = {}
-    named = {"sex": where.sex, "diagnosis": where.diagnosis, **where.attributes}
-    for name, values in named.items():
-        listed = values.all if isinstance(values, LabelsSpec) else values or ()
-        asked.setdefault(name, set()).update(value for value in listed if isinstance(value, str) and value != NONE)
-    for name, shares in {"sex": targets.sex, "diagnosis": targets.diagnosis, **targets.attributes}.items():
-        asked.setdefault(name, set()).update(value for value in shares or () if value != NONE)
-    for condition in description.code.conditions:
-        name = condition.attribute.name
-        for value in sorted(asked.get(name, set())):
-            if condition.values and value not in condition.values:
+    chosen = {"sex": where.sex, "diagnosis": where.diagnosis, "age_years": where.age_years, **where.attributes}
+    shares = {
+        "sex": targets.sex, "diagnosis": targets.diagnosis, "age_years": targets.age_years, **targets.attributes
+    }  # fmt: skip
+    taught = {condition.attribute.name: condition for condition in description.code.conditions}
+    for name, values in [*chosen.items(), *shares.items()]:
+        if not values or set(values) == {NONE}:  # a LabelsSpec holds fields, so it is never that
+            continue
+        if name not in taught:
+            raise SpecError(
+                f"population: {name} is asked for, but model '{description.name}' was taught "
+                f"{', '.join(taught) or 'no attributes'}, so its images cannot show it.{suggest_nearest(name, taught)}"
+            )
+        _check_values(taught[name], values, description.name)
+
+
+def _check_values(condition: Condition, values: Any, model: str) -> None:
+    """Raise SpecError for a label that the model was not taught, or numbers that are all beyond those it was."""
+    name = condition.attribute.name
+    if condition.numeric:
+        bands = [parse_band(one) for one in values] if isinstance(values, dict) else [values]
+        for low, high in bands:
+            if high < condition.low or low > condition.high:
                 raise SpecError(
-                    f"population: {name} '{value}' is asked for, but model '{description.name}' was taught "
-                    f"{', '.join(condition.values)}.{suggest_nearest(value, condition.values)}"
+                    f"population: {name} from {low:g} to {high:g} is asked for, but model '{model}' was taught "
+                    f"{condition.low:g} to {condition.high:g}."
                 )
+        return
+    for value in sorted(set(values.all if isinstance(values, LabelsSpec) else values) - {NONE}):
+        if value not in condition.values:
+            raise SpecError(
+                f"population: {name} '{value}' is asked for, but model '{model}' was taught "
+                f"{', '.join(condition.values)}.{suggest_nearest(value, condition.values)}"
+            )
 
 
 def split_row(

@@ -78,6 +78,9 @@ class MriEngine:
         """Return the uncompressed bytes of one volume (uint16)."""
         return 2 * math.prod(Grid(spec.imaging.resolution_mm).shape)
 
+    def network_precision(self, spec: CohortSpec) -> None:
+        """No network draws."""
+
     def warm_up(self, spec: CohortSpec) -> None:
         """Load the anatomy at the recipe's resolution and compile the kernels on a tiny grid."""
         anatomy.template_for(Grid(spec.imaging.resolution_mm))

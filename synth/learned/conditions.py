@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,12 +120,46 @@ def learn_conditions(images: ImageSet, attributes: Sequence[str]) -> ConditionCo
     found = []
     for name in attributes:
         if name not in schema:
-            raise ModelError(
-                f"attributes: the reference has no '{name}'; choose from {', '.join(schema) or 'none'}."
-                + suggest_nearest(name, schema)
-            )
+            raise ModelError(_say_unknown(name, schema))
         found.append(_learn_condition(schema[name], [v for v in images.values(name) if v is not None]))
     return ConditionCode(tuple(found))
+
+
+def declare_conditions(
+    images: ImageSet, attributes: Sequence[str], public: Mapping[str, Sequence[str] | tuple[float, float]]
+) -> ConditionCode:
+    """Return the code of ``attributes`` with the ranges and values of ``public``; nothing is learned from the images.
+
+    Raises ModelError for an attribute that the images do not have, or what does not fit its kind.
+    """
+    schema = {attribute.name: attribute for attribute in images.schema}
+    found = []
+    for name in attributes:
+        if name not in schema:
+            raise ModelError(_say_unknown(name, schema))
+        found.append(_declare_condition(schema[name], public.get(name, ())))
+    return ConditionCode(tuple(found))
+
+
+def _declare_condition(attribute: Attribute, known: Sequence[str] | tuple[float, float]) -> Condition:
+    values = tuple(value for value in known if isinstance(value, str))
+    numbers = [float(value) for value in known if not isinstance(value, str)]
+    if attribute.kind in ("integer", "continuous"):
+        if len(numbers) != 2 or not numbers[0] < numbers[1]:
+            raise ModelError(f"privacy.public: '{attribute.name}' is a number; give [lowest, highest].")
+        return Condition(attribute, (), numbers[0], numbers[1])
+    if numbers or not (1 if attribute.kind == "set" else 2) <= len(values) <= MOST_CATEGORIES:
+        raise ModelError(
+            f"privacy.public: '{attribute.name}' is a {attribute.kind} attribute; list its values, "
+            f"{MOST_CATEGORIES} at most."
+        )
+    return Condition(attribute, tuple(sorted(set(values))))
+
+
+def _say_unknown(name: str, known: Iterable[str]) -> str:
+    return f"attributes: the reference has no '{name}'; choose from {', '.join(known) or 'none'}." + suggest_nearest(
+        name, known
+    )
 
 
 def _learn_condition(attribute: Attribute, values: Sequence[AttributeValue]) -> Condition:
@@ -156,8 +190,10 @@ def list_rows(images: ImageSet, code: ConditionCode) -> list[dict[str, Attribute
 
 
 def _keep_known(condition: Condition, value: AttributeValue) -> AttributeValue:
-    if value is None or condition.numeric:
-        return value
+    if value is None:
+        return None
+    if condition.numeric:
+        return value if isinstance(value, int | float) and condition.low <= value <= condition.high else None
     if isinstance(value, str):
         return value if value in condition.values else None
     return tuple(name for name in value if name in condition.values)  # type: ignore[union-attr]

@@ -150,7 +150,10 @@ def load_model(folder: Path, expected: str | None = None, device: str = "cpu") -
         raise ModelError(f"'{folder}' holds model {found[:12]}, not {expected[:12]}; it was changed or replaced.")
     document = _parse(folder, text)
     if hashlib.sha256(blob).hexdigest() != document.weights_sha256:
-        raise ModelError(f"'{folder / WEIGHTS_FILE}' is damaged or was changed: its SHA-256 is not the registered one.")
+        raise ModelError(
+            f"'{folder / WEIGHTS_FILE}' is damaged or was changed: its SHA-256 is not the registered one. Restore it, "
+            "or name the model by the address it came from."
+        )
     description = _describe(document)
     network = make_network(description).to_empty(device="cpu")
     try:

@@ -1,7 +1,8 @@
 """Training with differential privacy for every patient (DP-SGD: Abadi et al., CCS 2016), all images of one together.
 
 Each step takes each patient with the same small chance (Poisson), one image of each, clips that image's gradient and
-adds Gaussian noise; Opacus does both and accounts for them. Ranges and categories of attributes are taken as public.
+adds Gaussian noise; Opacus does both and accounts for them. Ranges and values of attributes are given by the recipe
+as public, not learned; the number of patients is taken as public, too.
 Whoever knows the random numbers can undo the noise, so they come from ``secret``, which nobody may keep: a private
 training cannot be repeated bit for bit, drawing from its model can.
 """
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from synth.errors import ModelError
 from synth.evaluation.ranks import Ints
+from synth.learned.audit import Audit
 from synth.learned.recipe import PrivacySpec, TrainSpec
 from synth.seeds import stream_from_key
 
@@ -47,10 +49,22 @@ class PrivacyPlan:
         accountant.history = [(self.noise, self.rate, steps)]
         return float(accountant.get_epsilon(self.spec.delta, alphas=list(ORDERS))) if steps else 0.0
 
-    def describe(self, steps: int) -> dict[str, Any]:
-        """Return the facts for readers; epsilon is that of the steps that were made."""
+    def describe(self, steps: int, audit: Audit) -> dict[str, Any]:
+        """Return the facts for readers: epsilon of the steps that were made, beside what the audit shows.
+
+        Raises ModelError if the audit contradicts it.
+        """
+        spent = self.spend(steps)
+        if audit.contradicts(spent):
+            raise ModelError(
+                f"privacy: the audit contradicts the accounts: {audit.right} of {audit.guesses} guesses about "
+                f"{audit.canaries} canaries were right, so the training gave away more than was counted. No epsilon is "
+                "stated and the model is not kept. By chance that happens in 5 % of sound trainings at most: train "
+                "again with another seed; if it happens again, report it."
+            )
         return {
-            "epsilon": round(self.spend(steps), 4), "delta": self.spec.delta, "unit": "all images of a patient",
+            "epsilon": round(spent, 4), "audit": audit.describe(), "delta": self.spec.delta,
+            "unit": "all images of a patient",
             "noise_multiplier": self.noise, "clip": self.spec.clip, "sampling": f"Poisson, {self.rate:.5f} a step",
             "steps": steps, "patients": self.patients, "accountant": ACCOUNTANT, "random_source": RANDOM_SOURCE,
         }  # fmt: skip

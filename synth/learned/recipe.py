@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from synth.errors import SpecError
+from synth.errors import SpecError, suggest_nearest
 from synth.learned.shapes import MOST_PIXELS
 from synth.spec import MAX_NAME, Probability, RecipePart, Unique, check_name, explain_problems
 
@@ -149,11 +149,16 @@ class LabelMapSpec(RecipePart):
 
 
 class PrivacySpec(RecipePart):
-    """Differential privacy of the training (DP-SGD): the budget that may be spent."""
+    """Differential privacy of the training (DP-SGD): the budget that may be spent, and how that is audited."""
 
     epsilon: float = Field(gt=0, le=1000, description="largest privacy loss")
-    delta: float = Field(gt=0, lt=1, description="chance that it is larger; below one over the number of images")
+    delta: float = Field(gt=0, lt=1, description="chance that it is larger; below one over the number of patients")
     clip: float = Field(1.0, gt=0, description="largest length of one image's gradient")
+    canaries: int = Field(60, ge=24, le=10_000, description="patients whose marked image, trained on or not, audits it")
+    public: dict[str, Annotated[tuple[str, ...], Field(min_length=1)] | tuple[float, float]] = Field(
+        default_factory=dict,
+        description="of each attribute what everybody may know: [lowest, highest] of a number, or its values",
+    )
 
 
 class TrainSpec(RecipePart):
@@ -221,6 +226,24 @@ class TrainSpec(RecipePart):
     def steps(self) -> int:
         """Updates of all stages of the training."""
         return self.training.steps + (self.training.coding.steps if self._latent else 0)
+
+    @model_validator(mode="after")
+    def _check_privacy(self) -> TrainSpec:
+        if self.privacy is None:
+            return self
+        if self.few_steps is not None:
+            raise ValueError("few_steps: a student would learn what patients show without noise; leave it out")
+        for name in self.privacy.public:
+            if name not in self.attributes:
+                raise ValueError(
+                    f"privacy.public: '{name}' is not among the attributes.{suggest_nearest(name, self.attributes)}"
+                )
+        if silent := [name for name in self.attributes if name not in self.privacy.public]:
+            raise ValueError(
+                f"privacy.public: required for {', '.join(silent)}: [lowest, highest] of a number, or the values; "
+                "learned from the images, they could give a patient away"
+            )
+        return self
 
     @property
     def content_hash(self) -> str:

@@ -17,7 +17,7 @@ from synth.evaluation.images.features.base import Tell, tell_nobody
 from synth.evaluation.images.networks import make_generator
 from synth.evaluation.images.sets import ImageSet
 from synth.learned.checkpoints import read_checkpoint, write_checkpoint
-from synth.learned.conditions import ConditionCode, learn_conditions, list_rows
+from synth.learned.conditions import ConditionCode, declare_conditions, learn_conditions, list_rows
 from synth.learned.families import find_family
 from synth.learned.generator import Generator, ModelDescription, make_network
 from synth.learned.loop import Lesson, Loop, Share, WholeShare
@@ -65,7 +65,7 @@ def train_model(
     """
     began = clock()
     _check_images(spec, images)
-    code = start.description.code if start else learn_conditions(images, spec.attributes)
+    code = start.description.code if start else _find_conditions(spec, images)
     drawn = _find_map(spec, images, start)
     description = ModelDescription(
         spec.name, spec.kind, spec.shape, spec.architecture, spec.sampler, code, spec.seed, map=drawn
@@ -78,6 +78,8 @@ def train_model(
         network.load_state_dict(start.network.state_dict())
     network.to(device)
     family = find_family(spec.architecture.name)
+    if family.closed and spec.privacy is not None:
+        raise ModelError(f"privacy: family '{spec.architecture.name}' is fitted without noise; choose flow or ddpm.")
     if family.closed:
         padded = torch.cat([lesson.codes, torch.zeros(len(lesson.codes), description.width - code.width)], dim=1)
         family.fit(network, to_signal(lesson.images), padded)
@@ -112,6 +114,13 @@ def identify_training(spec: TrainSpec, images: ImageSet, start: Generator | None
     if spec.labels is not None and images.maps is not None:
         digest.update(np.ascontiguousarray(images.maps).tobytes())
     return digest.hexdigest()
+
+
+def _find_conditions(spec: TrainSpec, images: ImageSet) -> ConditionCode:
+    """Return what can be asked for; of a private training nothing of it is learned from the patients."""
+    if spec.privacy is not None:
+        return declare_conditions(images, spec.attributes, spec.privacy.public)
+    return learn_conditions(images, spec.attributes)
 
 
 def _find_map(spec: TrainSpec, images: ImageSet, start: Generator | None) -> MapCode | None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
+import torch
+from mlflow.tracking import MlflowClient
 
 from catalog import CohortRow, commit_cohort, ensure_catalog, open_catalog
 from flows.evaluate import evaluate_build
 from flows.models import pin_models, plan_without_trace
 from flows.replay import replay_images
+from flows.run import plan_build
 from flows.settings import Settings, load_settings
 from flows.shards import render_images, render_shard
+from flows.tracking import profile_build, start_run
 from synth.errors import ModelError, PopulationError, SpecError
+from synth.numerics import numeric_profile
 from synth.plan import CohortPlan, plan_cohort
 from synth.population import SHIPPED, find_population
 from synth.spec import parse_spec
@@ -85,6 +92,32 @@ def test_images_are_replayed_by_the_kept_model(built: Built) -> None:
     }
     assert set(parameters["not_shown"].get("findings", ())) <= set(subject.visits[0].attributes["findings"])
     assert all(found.identical for found in replay_images(built.settings, [ids[0], ids[40], ids[-1]]))
+
+
+def test_the_numeric_profile_says_what_the_network_computes_with(built: Built) -> None:
+    client = MlflowClient(built.settings.tracking_uri)
+    run = start_run(built.settings, built.plan)
+    logged = mlflow.artifacts.load_dict(f"{client.get_run(run).info.artifact_uri}/environment.json")
+    assert logged == profile_build(built.settings, built.plan)
+    assert logged["torch"] == torch.__version__
+    assert (logged["precision"], logged["torch_threads"]) == ("bfloat16", "1")
+    assert numeric_profile().items() - logged.items() == {("precision", "float32")}
+    assert "torch" not in numeric_profile()
+
+
+def test_a_changed_kept_model_ends_a_build_before_anything_is_registered(built: Built, tmp_path: Path) -> None:
+    settings = load_settings(tmp_path / "home")
+    pinned = pin_models(parse_spec(RECIPE.replace("MODEL", str(built.model))), settings)
+    weights = settings.home.models / built.sha256 / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match=r"damaged or was changed: its SHA-256 is not the registered one.*Restore"):
+        plan_build(pinned, settings)
+    weights.write_bytes(pickle.dumps({"weights": 1}))
+    with pytest.raises(ModelError, match="damaged or was changed"):
+        plan_build(pinned, settings)
+    assert not settings.home.metadata.exists()
 
 
 def test_images_do_not_depend_on_what_is_drawn_with_them(built: Built) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ kind = "disc"
 shape = [16, 16]
 attributes = ["sex", "age_years", "findings"]
 architecture = { channels = [16, 32], attention = 0 }
-training = { steps = 20, batch = 16 }
+training = { steps = 20, batch = 16, checkpoint_minutes = 1e-6 }
 sampler = { steps = 2 }
 """
 PREDICT = """
@@ -40,6 +42,19 @@ model = mlflow.pyfunc.load_model("models:/discs@candidate")
 two = model.predict(pandas.DataFrame({"sex": ["F", "M"], "age_years": [30, None], "seed": [1, 2]}))
 one = model.predict(pandas.DataFrame({"sex": ["M"], "seed": [2]}))
 print(json.dumps([two.shape, bool(numpy.array_equal(two[1], one[0])), float(two.min()), float(two.max())]))
+"""
+
+
+KILL = """
+import os, sys
+from flows import cli
+replace = os.replace
+def kill_or_replace(source, target):
+    if str(target).endswith("step-00000007.safetensors"):
+        os.kill(os.getpid(), 9)  # written, but not there yet
+    replace(source, target)
+os.replace = kill_or_replace
+cli.main()
 """
 
 
@@ -76,10 +91,17 @@ def test_a_trained_model_is_kept_and_says_what_it_learned_from(trained: Trained)
     assert not list((trained.home / "work").glob("evaluate-*"))
 
 
-def test_training_again_ends_with_the_same_model(trained: Trained) -> None:
+def test_a_training_killed_in_the_middle_goes_on_and_ends_with_the_same_model(trained: Trained) -> None:
+    checkpoints = next((trained.home / "training").glob("discs-*"))
+    shutil.rmtree(checkpoints)
+    command = [sys.executable, "-c", KILL, "train", str(trained.recipe), "--home", str(trained.home), "--no-register"]
+    killed = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=300, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    names = sorted(path.name for path in checkpoints.glob("step-*"))
+    assert names == ["step-00000005.safetensors", "step-00000006.safetensors", "step-00000007.partial"]
     done = run_cohortium("train", trained.recipe, "--home", trained.home, "--json", "--no-register")
     assert done.code == 0, done.err
-    assert done.json()["model"] == trained.result["model"]
+    assert done.json()["model"] == trained.result["model"]  # of its weights and all that is said of them
     assert done.json()["address"] is None
 
 

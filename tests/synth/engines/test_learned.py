@@ -83,6 +83,18 @@ def test_recipes_that_a_model_cannot_follow_are_refused(model: tuple[Path, str])
     other = CohortSpec.model_validate({**wanted.model_dump(), "population": {"where": {"sex": ["X"]}}})
     with pytest.raises(SpecError, match="sex 'X' is asked for, but model 'tiny' was taught F, M"):
         engine.check(other)
+    for where, message in (
+        ({"diagnosis": ["mass"]}, "diagnosis is asked for, but .* was taught .*, so its images cannot show it"),
+        ({"age_years": [95, 99]}, "age_years from 95 to 99 is asked for, but model 'tiny' was taught 18 to 90"),
+    ):
+        other = CohortSpec.model_validate({**wanted.model_dump(), "population": {"where": where}})
+        with pytest.raises(SpecError, match=message):
+            engine.check(other)
+    bands = CohortSpec.model_validate({**wanted.model_dump(), "population": {"targets": {"age_years": {"0-5": 0.5}}}})
+    with pytest.raises(SpecError, match="from 0 to 5 is asked for"):
+        engine.check(bands)
+    for allowed in ({"diagnosis": ["none"]}, {"age_years": [10, 20]}, {"sex": ["F"]}):
+        engine.check(CohortSpec.model_validate({**wanted.model_dump(), "population": {"where": allowed}}))
     with pytest.raises(SpecError, match="has no hash"):
         engine.check(spec_of(sha256, model="tiny"))
     with pytest.raises(ModelError, match="no models were given"):

@@ -12,8 +12,12 @@ from opacus.accountants import RDPAccountant
 from scipy import stats
 
 from synth.errors import ModelError
+from synth.evaluation.images.layout import Floats32
 from synth.evaluation.images.networks import make_generator
-from synth.learned.audit import audit_losses, bound_epsilon, mark_canaries
+from synth.evaluation.images.sets import join_sets
+from synth.evaluation.ranks import Floats
+from synth.learned.audit import Audit, audit_losses, audit_model, bound_epsilon, mark_canaries, plant_canaries
+from synth.learned.conditions import declare_conditions, list_rows
 from synth.learned.families import find_family
 from synth.learned.networks import draw_weights
 from synth.learned.private_training import PrivacyPlan, PrivateSteps, plan_privacy
@@ -22,6 +26,8 @@ from synth.learned.training import train_model
 from synth.seeds import stream
 from tests.synth.learned.faces import draw_faces
 from tests.synth.learned.test_training import make_spec
+
+PUBLIC = {"sex": ("F", "M"), "age_years": (0.0, 100.0), "findings": ("dot", "line")}
 
 
 def make_plan(steps: int = 200, epsilon: float = 3.0, patients: int = 400) -> PrivacyPlan:
@@ -120,6 +126,67 @@ def test_canaries_are_marked_each_in_its_own_way() -> None:
     assert np.array_equal(marked, mark_canaries(np.full((4, 10, 12), 0.5, np.float32), 5)[0])
 
 
+def test_a_canary_is_a_patient_with_one_marked_image_or_left_out() -> None:
+    images = draw_faces(90)
+    twice = join_sets("twice", [images, images])
+    planted, canaries = plant_canaries(twice, 24, 1e-5, 7)
+    members = int(canaries.member.sum())
+    assert 0 < members < 24
+    assert len(planted) == 2 * (90 - 24) + members
+    assert len(set(planted.patient.tolist())) == 90 - 24 + members
+    inside = [
+        bool((np.abs(planted.images(slice(None)) - one).max(axis=(1, 2)) < 1e-4).any()) for one in canaries.images
+    ]
+    assert inside == canaries.member.tolist()
+    assert not any(np.array_equal(a, b) for a, b in zip(canaries.images, canaries.others, strict=True))
+    again, _ = plant_canaries(twice, 24, 1e-5, 7)
+    assert np.array_equal(again.stored, planted.stored)
+    assert not np.array_equal(plant_canaries(twice, 24, 1e-5, 8)[1].images, canaries.images)
+
+
+def test_a_model_that_knows_its_canaries_is_found_out_and_one_that_does_not_is_not() -> None:
+    planted, canaries = plant_canaries(draw_faces(300), 60, 1e-6, 7)
+    seen = planted.images(slice(None))
+
+    def remember(images: Floats32, seed: int) -> Floats:
+        return np.asarray([np.abs(seen - one).mean(axis=(1, 2)).min() for one in images])
+
+    knows = audit_model(remember, canaries, 1e-6)
+    assert knows.right > 0.9 * knows.guesses
+    assert 1.0 < knows.epsilon_low <= knows.epsilon_most < 3.0
+    blind = audit_model(lambda images, seed: np.asarray(images.std(axis=(1, 2)), float), canaries, 1e-6)
+    assert blind.epsilon_low < 0.5
+
+
+def test_audits_that_could_show_nothing_are_refused() -> None:
+    with pytest.raises(ModelError, match="canaries: 24 of 60 patients are too many, a third at most"):
+        plant_canaries(draw_faces(60), 24, 1e-5, 0)
+    with pytest.raises(
+        ModelError, match=r"delta: with 0.002 and 24 canaries no audit could show anything.* below 0.001"
+    ):
+        plant_canaries(draw_faces(90), 24, 2e-3, 0)
+
+
+def test_what_can_be_asked_of_a_private_model_is_public_and_not_learned(tmp_path: Path) -> None:
+    images = draw_faces(90)
+    code = declare_conditions(images, list(PUBLIC), PUBLIC)
+    assert [(c.attribute.name, c.values, c.low, c.high) for c in code.conditions] == [
+        ("sex", ("F", "M"), 0.0, 0.0), ("age_years", (), 0.0, 100.0), ("findings", ("dot", "line"), 0.0, 0.0),
+    ]  # fmt: skip
+    narrow = declare_conditions(images, ["age_years"], {"age_years": (30.0, 40.0)})
+    assert all(row["age_years"] is None or 30 <= row["age_years"] <= 40 for row in list_rows(images, narrow))
+    for wrong, message in (
+        ({"age_years": ("F", "M")}, "'age_years' is a number"),
+        ({"sex": (0.0, 1.0)}, "'sex' is a categorical attribute; list its values"),
+        ({"sex": ()}, "list its values"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            declare_conditions(images, list(wrong), wrong)  # type: ignore[arg-type]
+    spec = make_spec("gaussian").model_copy(update={"privacy": PrivacySpec(epsilon=8.0, delta=1e-3, public=PUBLIC)})
+    with pytest.raises(ModelError, match="family 'gaussian' is fitted without noise"):
+        train_model(spec, images, tmp_path, secret=1)
+
+
 def test_a_network_of_the_flow_family_can_be_trained_privately() -> None:
     spec = make_spec()
     family = find_family("flow")
@@ -137,14 +204,17 @@ def test_a_network_of_the_flow_family_can_be_trained_privately() -> None:
 
 
 def test_a_private_training_goes_from_recipe_to_model_and_says_what_it_spent(tmp_path: Path) -> None:
-    spec = make_spec(steps=4).model_copy(update={"privacy": PrivacySpec(epsilon=8.0, delta=1e-3)})
+    spec = make_spec(steps=4).model_copy(update={"privacy": PrivacySpec(epsilon=8.0, delta=1e-3, public=PUBLIC)})
     images = draw_faces(60)
     with pytest.raises(ModelError, match="needs a secret"):
         train_model(spec, images, tmp_path / "none")
     first, second = (train_model(spec, images, tmp_path / str(n), secret=n) for n in (1, 2))
     assert first.privacy is not None
-    facts = first.privacy.describe(first.steps)
+    facts = first.privacy.describe(first.steps, Audit(7.0, 16, 16, 24, 7.0))
     assert 7.5 < facts["epsilon"] <= 8.0
     assert facts["patients"] == 60
+    assert facts["audit"]["epsilon_low"] == 7.0
+    with pytest.raises(ModelError, match=r"the audit contradicts the accounts: 16 of 16 guesses about 24 canaries"):
+        first.privacy.describe(first.steps, Audit(8.1, 16, 16, 24, 9.0))
     pairs = zip(first.generator.network.parameters(), second.generator.network.parameters(), strict=True)
     assert any(not torch.equal(a, b) for a, b in pairs)
