@@ -33,6 +33,9 @@ def promote(
     The alias 'champion' moves only if the candidate's gates of privacy hold, every control behaves, and the whole 95 %
     interval of the difference in kernel distance is in its favour. The first champion needs no such difference. The
     decision and its numbers go to MLflow; keeping the champion is a result and no error (exit code 0).
+
+    Recipes draw with the champion by imaging.model = "models:/NAME@champion". The Reference that the candidate learned
+    from must be in the catalog: without it nobody could look for copies.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

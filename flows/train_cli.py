@@ -40,10 +40,14 @@ def train(
 ) -> None:
     """Train a model that draws images like those of a Reference, asked for by their attributes.
 
-    Run the same command again after an interruption: it goes on at the last checkpoint, and the weights are the same as
-    without the interruption. The model is kept in <home>/models by its hash, logged to MLflow with its curve and drawn
-    images beside real ones, and registered: a recipe draws with imaging.model = "models:/NAME@candidate", and
-    'cohortium promote NAME' makes it the champion if it is better. [privacy] in the recipe trains with noise, audited.
+    First the images: cohortium import chest.parquet --name nih. Then: cohortium train RECIPE, which registers the model
+    as candidate; cohortium promote NAME makes it the champion if it is better. A cohort's recipe draws with it by
+    imaging.model = "models:/NAME@champion" (or @candidate).
+
+    Run the same command again after an interruption: it goes on at the last checkpoint, and the weights are the same
+    as without the interruption. The model is kept in <home>/models by its hash, with a card; MLflow gets its loss
+    curve, its quality against steps and drawn images beside real ones. A privacy table in the recipe trains with
+    noise, and an audit stands beside the epsilon that was spent.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

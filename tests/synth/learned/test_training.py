@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,26 @@ def test_a_full_disk_at_a_checkpoint_says_what_to_do(tmp_path: Path, monkeypatch
     with pytest.raises(StorageError, match=r"cannot be written.*No space left.*goes on at the last checkpoint"):
         train_model(make_spec(), draw_faces(24), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_was_full_leaves_the_old_checkpoint_and_the_training_goes_on(tmp_path: Path) -> None:
+    images, spec = draw_faces(24), make_spec(steps=4)
+    whole = train_model(spec, images, tmp_path / "whole")
+    seconds = itertools.count()
+    train_model(spec, images, tmp_path / "part", minutes=4 / 60, clock=lambda: float(next(seconds)))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "part").iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (20_000, hard)
+    )  # the system then refuses longer files, as a full disk does
+    try:
+        with pytest.raises(StorageError, match=r"cannot be written.*File too large.*goes on at the last checkpoint"):
+            train_model(spec, images, tmp_path / "part")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert before
+    assert {path.name: path.read_bytes() for path in (tmp_path / "part").iterdir()} == before
+    assert same(train_model(spec, images, tmp_path / "part"), whole)
 
 
 def test_a_model_that_starts_from_another_has_its_weights_first(tmp_path: Path) -> None:
