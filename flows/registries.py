@@ -11,7 +11,7 @@ from synth.engines import ENGINES
 from synth.evaluation.metrics import METRICS
 from synth.evaluation.policy import list_policies, load_policy
 from synth.measure import MEASURES
-from synth.physics.signal import SEQUENCES
+from synth.physics.sequences import SEQUENCES
 from synth.population import POPULATIONS
 from synth.population.families import FAMILIES
 from synth.population.learned import LearnedPopulation

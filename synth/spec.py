@@ -219,6 +219,16 @@ class ImagingSpec(RecipePart):
     )
     resolution_mm: float = Field(2.0, description="isotropic voxel size in millimetres")
     snr: tuple[float, float] = Field((20.0, 60.0), description="range of the drawn white-matter signal-to-noise ratio")
+    field_strength_t: float | None = Field(
+        None,
+        gt=0,
+        le=7,
+        description="of engine mri: the field in tesla that everybody is scanned at; default: their own",
+    )
+    protocol: dict[str, dict[str, float | tuple[float, float]]] = Field(
+        {},
+        description="of engine mri: parameters of a contrast, a value or [lowest, highest], e.g. {T1w = {te_ms = 3}}",
+    )
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
 
     @model_validator(mode="after")
@@ -324,8 +334,9 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
         del asked["imaging"]["model"]
     else:
         asked["imaging"]["model"] = drop_name(asked["imaging"]["model"])
-    if asked["imaging"]["redraws"] is None:
-        del asked["imaging"]["redraws"]
+    for key in ("redraws", "field_strength_t", "protocol"):
+        if asked["imaging"][key] in (None, {}):
+            del asked["imaging"][key]
     if asked.get("evaluation", ...) is None:
         del asked["evaluation"]
     return asked

@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.errors import SpecError, suggest_nearest
+from synth.errors import SpecError
 from synth.measure import measure_image
 from synth.nouns import Image, Scan, Subject, Visit
 from synth.physics import anatomy, render
+from synth.physics.acquisition import Channel, draw_acquisition, list_channels, reconstruct, request_signals
 from synth.physics.bias import bias_at_nodes
 from synth.physics.grid import Grid
-from synth.physics.relaxation import TISSUES, Tissue, draw_relaxation
-from synth.physics.signal import SEQUENCES
+from synth.physics.relaxation import RELAXATION, TISSUES, Tissue, draw_relaxation
+from synth.physics.sequences.checking import check_contrasts, check_field_strength, check_protocols
 from synth.physics.template import TEMPLATE_VERSION
-from synth.seeds import key_words, stream, stream_key
+from synth.seeds import stream, stream_key
 from synth.spec import CohortSpec
 
 RESOLUTIONS_MM = (1.0, 2.0)
-_STORED_MAXIMUM = 3000.0  # stored value of the brightest tissue before bias and noise
+_USUAL_FIELDS_T = (1.5, 3.0)  # of populations, unless a recipe says otherwise
 
 
 class MriEngine:
@@ -38,7 +39,9 @@ class MriEngine:
 
     name = "mri"
     version = f"1+{TEMPLATE_VERSION}"
-    description = "physics-informed brain MRI (T1w, T2w, FLAIR) from the ICBM 2009a anatomy"
+    description = (
+        "physics-informed brain MRI (T1, T2, PD, T2*, FLAIR, gadolinium, diffusion) from the ICBM 2009a anatomy"
+    )
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
@@ -52,12 +55,9 @@ class MriEngine:
                 f"imaging.model: engine 'mri' computes its images and takes no model ('{spec.imaging.model}'). Leave "
                 "it out, or set imaging.engine = 'flow'."
             )
-        for contrast in spec.imaging.contrasts:
-            if contrast not in SEQUENCES:
-                raise SpecError(
-                    f"imaging.contrasts: '{contrast}' is unknown to engine 'mri'; choose from {list(SEQUENCES)}."
-                    + suggest_nearest(contrast, SEQUENCES)
-                )
+        check_contrasts(spec.imaging.contrasts)
+        check_field_strength(spec.imaging.field_strength_t)
+        check_protocols(spec.imaging.contrasts, spec.imaging.protocol, _list_fields(spec))
         if spec.imaging.resolution_mm not in RESOLUTIONS_MM:
             raise SpecError(
                 f"imaging.resolution_mm: {spec.imaging.resolution_mm:g} is not available in engine 'mri'; "
@@ -93,6 +93,7 @@ class MriEngine:
         """Draw the scans of ``subject``: one per visit and contrast (see Engine.draw_scans)."""
         seed, index = spec.seed, subject.subject_index
         intracranial_ml, field_strength_t = _read_subject(subject)
+        field_strength_t = spec.imaging.field_strength_t or field_strength_t
         shape = anatomy.draw_shape(
             stream(seed, index, -1, "mri/shape"),
             stream_key(seed, index, -1, "mri/velocity"),
@@ -113,7 +114,10 @@ class MriEngine:
                 "relaxation": {name: asdict(tissue) for name, tissue in tissues.items()},
                 "requested": {"intracranial_ml": intracranial_ml, **asdict(volumes)},
             }
-            scans += [self._draw_scan(spec, subject, visit, kind, head, tissues) for kind in spec.imaging.contrasts]
+            scans += [
+                self._draw_scan(spec, subject, visit, kind, head, tissues, field_strength_t)
+                for kind in spec.imaging.contrasts
+            ]
         return tuple(scans)
 
     def _draw_scan(
@@ -124,18 +128,10 @@ class MriEngine:
         kind: str,
         head: dict[str, Any],
         tissues: dict[str, Tissue],
+        field_strength_t: float,
     ) -> Scan:
-        index, number = subject.subject_index, visit.visit
-        generator = stream(spec.seed, index, number, f"mri/acquisition/{kind}")
-        field_strength_t = _read_subject(subject)[1]
-        protocol = SEQUENCES[kind].draw_protocol(generator, tissues["csf"].t1_ms, field_strength_t)
-        acquisition = {
-            "protocol": protocol,
-            "snr": float(generator.uniform(*spec.imaging.snr)),
-            "bias_range": float(generator.uniform(0.1, 0.4)),
-            "bias_key": hex(stream_key(spec.seed, index, number, f"mri/bias/{kind}")),
-            "noise_key": hex(stream_key(spec.seed, index, number, f"mri/noise/{kind}")),
-        }
+        number, own = visit.visit, field_strength_t == subject.field_strength_t  # or a scanner that nobody named
+        acquisition = draw_acquisition(spec, subject.subject_index, number, kind, tissues, field_strength_t)
         return Scan(
             scan_id=f"{subject.subject_id}-v{number}-{kind.lower()}",
             cohort_id=subject.cohort_id,
@@ -144,9 +140,9 @@ class MriEngine:
             kind=kind,
             engine=self.name,
             engine_version=self.version,
-            manufacturer=subject.manufacturer,
-            manufacturer_model=subject.manufacturer_model,
-            field_strength_t=subject.field_strength_t,
+            manufacturer=subject.manufacturer if own else None,
+            manufacturer_model=subject.manufacturer_model if own else None,
+            field_strength_t=field_strength_t,
             parameters=head | acquisition,
         )
 
@@ -179,11 +175,17 @@ def _refuse(subject: Subject) -> SpecError:
     )
 
 
+def _list_fields(spec: CohortSpec) -> tuple[float, ...]:
+    """Return the field strengths that subjects of ``spec`` may be scanned at."""
+    if spec.imaging.field_strength_t is not None:
+        return (spec.imaging.field_strength_t,)
+    asked = spec.population.where.field_strength_t or _USUAL_FIELDS_T
+    return tuple(field for field in asked if field in RELAXATION)
+
+
 def tissue_signals(scan: Scan) -> dict[str, float]:
-    """Return the noise-free signal of each tissue in ``scan``, relative to fully relaxed water."""
-    tissues = scan.parameters["relaxation"]
-    sequence = SEQUENCES[scan.kind]
-    return {name: sequence.signal(Tissue(**tissues[name]), scan.parameters["protocol"]) for name in TISSUES}
+    """Return the noise-free signal of each tissue in ``scan``, relative to fully relaxed water, or a map's value."""
+    return request_signals(scan.kind, scan.parameters)
 
 
 def _anatomy_nodes(grid: Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -204,13 +206,9 @@ def _render_visit(scans: list[Scan], threads: int) -> list[Image]:
     grid, solution = Grid(head["resolution_mm"]), head["solution"]
     template = anatomy.template_for(grid)
     nodes = _anatomy_nodes(grid, head)
-    signals = [tissue_signals(scan) for scan in scans]
-    scale = np.asarray([_STORED_MAXIMUM / max(s.values()) for s in signals])
-    sigma = np.asarray([s["wm"] / scan.parameters["snr"] for s, scan in zip(signals, scans, strict=True)])
-    bias = [
-        bias_at_nodes(grid, int(scan.parameters["bias_key"], 16), scan.parameters["bias_range"], nodes, template)
-        for scan in scans
-    ]
+    channels = [list_channels(scan.kind, scan.parameters) for scan in scans]
+    flat = [channel for group in channels for channel in group]
+    bias = [bias_at_nodes(grid, channel.bias_key, channel.bias_range, nodes, template) for channel in flat]
     seen = render.render_volumes(
         grid,
         template,
@@ -219,26 +217,36 @@ def _render_visit(scans: list[Scan], threads: int) -> list[Image]:
         anatomy.visible_lesions(
             template, anatomy.shape_from_json(head["shape"]), solution["lesion_count"], solution["lesion_radius_scale"]
         ),
-        signals=np.asarray([[s[name] for name in TISSUES] for s in signals], np.float32),
-        sigma=sigma.astype(np.float32),
-        scale=scale.astype(np.float32),
-        keys=np.asarray([key_words(int(scan.parameters["noise_key"], 16)) for scan in scans], np.uint32),
+        signals=np.asarray([[channel.signals[name] for name in TISSUES] for channel in flat], np.float32),
+        sigma=np.asarray([channel.sigma for channel in flat]).astype(np.float32),
+        scale=np.asarray([channel.scale for channel in flat]).astype(np.float32),
+        keys=np.asarray([channel.noise_words for channel in flat], np.uint32),
         threads=threads,
     )
-    masks = {"tissue": seen.tissue, "lesion": seen.lesion}
-    return [
-        measure_image(
-            Image(
-                image_id=f"{scan.scan_id}-0",
-                scan=scan,
-                pixels=seen.images[number],
-                affine=grid.affine,
-                spacing_mm=(grid.resolution_mm,) * 3,
-                intensity_scale=float(1 / scale[number]),
-                intensity_unit="fraction of fully relaxed water signal",
-                masks=masks,
-            ),
-            signals[number],
-        )
-        for number, scan in enumerate(scans)
-    ]
+    images, first = [], 0
+    for scan, group in zip(scans, channels, strict=True):
+        volumes = seen.images[first : first + len(group)]
+        images.append(_make_image(scan, grid, volumes, group, {"tissue": seen.tissue, "lesion": seen.lesion}))
+        first += len(group)
+    return images
+
+
+def _make_image(
+    scan: Scan,
+    grid: Grid,
+    volumes: NDArray[np.uint16],
+    channels: Sequence[Channel],
+    masks: Mapping[str, NDArray[np.uint8]],
+) -> Image:
+    stored = reconstruct(scan.kind, scan.parameters, volumes, channels)
+    image = Image(
+        image_id=f"{scan.scan_id}-0",
+        scan=scan,
+        pixels=stored.pixels,
+        affine=grid.affine,
+        spacing_mm=(grid.resolution_mm,) * 3,
+        intensity_scale=stored.scale,
+        intensity_unit=stored.unit,
+        masks=masks,
+    )
+    return measure_image(image, tissue_signals(scan))

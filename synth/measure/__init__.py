@@ -75,12 +75,17 @@ MEASURES: dict[str, Measure] = {
 
 
 def measure_image(image: Image, signals: Mapping[str, float]) -> Image:
-    """Return ``image`` with its measurements; ``signals`` are the requested pure-tissue signals by tissue."""
+    """Return ``image`` with its measurements; ``signals`` are the requested pure-tissue signals by tissue.
+
+    What was not requested is not measured: a map has no signal-to-noise ratio.
+    """
     assert image.spacing_mm is not None  # a physics engine knows its grid
-    requested = {**image.scan.parameters["requested"], "snr": image.scan.parameters["snr"]}
+    requested = {**image.scan.parameters["requested"], "snr": image.scan.parameters.get("snr", math.nan)}
     seen = measure_regions(image.pixels, image.masks["tissue"], image.masks["lesion"], image.spacing_mm)
     found = []
     for name, measure in MEASURES.items():
         wanted = measure.requested(requested, signals)
+        if math.isnan(wanted):
+            continue
         found.append(Measurement(name, measure.unit, wanted, measure.measured(seen), measure.tolerance(wanted)))
     return replace(image, measurements=tuple(found))

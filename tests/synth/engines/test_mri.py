@@ -106,5 +106,5 @@ def test_the_bias_field_spans_its_range() -> None:
 
 def test_the_nearest_contrast_is_suggested() -> None:
     spec = SPEC.model_copy(update={"imaging": SPEC.imaging.model_copy(update={"contrasts": ("FLAR",)})})
-    with pytest.raises(SpecError, match=r"choose from \['T1w', 'T2w', 'FLAIR'\]\. Did you mean 'FLAIR'\?"):
+    with pytest.raises(SpecError, match=r"choose from \['T1w', .*\]\. Did you mean 'FLAIR'\?"):
         ENGINE.check(spec)

@@ -1,0 +1,131 @@
+"""From a contrast to what the kernel renders: protocol and noise are drawn, then signals, and images of maps, follow.
+
+A contrast is one channel of the kernel. A map (ADC) is computed from several, which are those of the contrasts it is
+made of: with the same protocol, receive bias and noise, so it is the map of the very images of that visit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.physics.relaxation import TISSUES, Tissue
+from synth.physics.sequences import SEQUENCES
+from synth.physics.sequences.base import Draw, Protocol
+from synth.seeds import key_words, stream, stream_key
+from synth.spec import CohortSpec
+
+_STORED_MAXIMUM = 3000.0  # stored value of the brightest tissue before bias and noise
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One volume that the kernel renders: the signal of each tissue, noise, receive bias and stored unit.
+
+    ``sigma`` is the standard deviation of the noise per channel of the receiver, in the unit of the signal; ``scale``
+    is the stored value per unit of signal.
+    """
+
+    signals: dict[str, float]
+    sigma: float
+    scale: float
+    bias_range: float
+    bias_key: int
+    noise_words: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Pixels as they are stored; times ``scale`` they are in ``unit``."""
+
+    pixels: NDArray[np.uint16]
+    scale: float
+    unit: str
+
+
+def draw_acquisition(
+    spec: CohortSpec,
+    subject_index: int,
+    visit: int,
+    kind: str,
+    tissues: Mapping[str, Tissue],
+    field_strength_t: float,
+) -> dict[str, Any]:
+    """Draw everything about one acquisition but the head: the part of a scan's row that is its own."""
+    sequence = SEQUENCES[kind]
+    series = sequence.series or kind
+
+    def key(stage: str) -> str:
+        return hex(stream_key(spec.seed, subject_index, visit, f"mri/{stage}"))
+
+    generator = stream(spec.seed, subject_index, visit, f"mri/acquisition/{series}")
+    person = stream(spec.seed, subject_index, -1, f"mri/acquisition/{series}")
+    wanted = spec.imaging.protocol.get(series, {})
+    protocol = sequence.draw_protocol(Draw(generator, person, tissues, field_strength_t, wanted))
+    snr = float(generator.uniform(*spec.imaging.snr))
+    bias_range = float(generator.uniform(0.1, 0.4))
+    shared = {"bias_range": bias_range, "bias_key": key(f"bias/{series}")}
+    parts = sequence.map.split(protocol) if sequence.map is not None else {kind: protocol}
+    drawn = [
+        {"protocol": dict(one), "snr": snr * _share_of_snr(name, one, tissues), "noise_key": key(f"noise/{name}")}
+        for name, one in parts.items()
+    ]
+    if sequence.map is None:
+        [own] = drawn
+        return {"protocol": own["protocol"], "snr": own["snr"], **shared, "noise_key": own["noise_key"]}
+    named = [{"kind": name, **one} for name, one in zip(parts, drawn, strict=True)]
+    return {"protocol": protocol, **shared, "parts": named}
+
+
+def _share_of_snr(kind: str, protocol: Protocol, tissues: Mapping[str, Tissue]) -> float:
+    """Return the SNR of an image over that of its series' reference, whose noise it has."""
+    sequence = SEQUENCES[kind]
+    if sequence.reference is None:
+        return 1.0
+    own, reference = (sequence.signal("wm", tissues["wm"], p) for p in (protocol, sequence.reference(protocol)))
+    return own / reference
+
+
+def request_signals(kind: str, parameters: Mapping[str, Any]) -> dict[str, float]:
+    """Return what an image should show of each tissue: its signal without noise, or the value of a map."""
+    sequence, protocol = SEQUENCES[kind], parameters["protocol"]
+    if sequence.map is not None:
+        return {name: sequence.map.value(name, protocol) for name in TISSUES}
+    tissues = parameters["relaxation"]
+    return {name: sequence.signal(name, Tissue(**tissues[name]), protocol) for name in TISSUES}
+
+
+def list_channels(kind: str, parameters: Mapping[str, Any]) -> list[Channel]:
+    """Return what the kernel renders for a scan's row: one channel, or those that its map is computed from."""
+    channels = []
+    for part in parameters.get("parts", [{"kind": kind}]):
+        row = {**parameters, **part}
+        signals = request_signals(row["kind"], row)
+        channels.append(
+            Channel(
+                signals,
+                signals["wm"] / row["snr"],
+                _STORED_MAXIMUM / max(signals.values()),
+                row["bias_range"],
+                int(row["bias_key"], 16),
+                key_words(int(row["noise_key"], 16)),
+            )
+        )
+    return channels
+
+
+def reconstruct(
+    kind: str, parameters: Mapping[str, Any], volumes: NDArray[np.uint16], channels: Sequence[Channel]
+) -> Stored:
+    """Return the image of a scan from its rendered ``volumes`` (channel, x, y, z)."""
+    found = SEQUENCES[kind].map
+    if found is None:
+        return Stored(volumes[0], float(1 / np.float64(channels[0].scale)), "fraction of fully relaxed water signal")
+    scales = np.asarray([1 / channel.scale for channel in channels], np.float32)
+    sigmas = np.asarray([channel.sigma for channel in channels])
+    values = found.combine(volumes * scales[:, None, None, None], sigmas, parameters["protocol"])
+    return Stored(np.rint(values / found.step).astype(np.uint16), found.step, found.unit)
