@@ -15,6 +15,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from catalog import CohortRow, commit_cohort, ensure_catalog, open_catalog
+from flows.deployments import SHIPPED_SPECS
 from flows.evaluate import evaluate_build
 from flows.models import pin_models, plan_without_trace
 from flows.replay import replay_images
@@ -156,6 +157,22 @@ def test_addresses_that_name_nothing_are_explained(built: Built, tmp_path: Path)
     with pytest.raises(PopulationError, match="no population model"):
         pin(str(built.model), str(tmp_path / "nobody"))
     assert not [path for path in built.settings.home.models.iterdir() if path.name != built.sha256]
+
+
+@pytest.mark.parametrize("name", ["radiographs", "demo-radiographs", "women-over-60"])
+def test_shipped_recipes_plan_with_a_model_of_such_images(built: Built, name: str) -> None:
+    text = (SHIPPED_SPECS / f"{name}.toml").read_text()
+    assert text.count('model = "radiographs-64"') == 1
+    spec = parse_spec(text.replace("radiographs-64", str(built.model)))
+    assert spec.name == name
+    assert spec.description
+    plan = plan_without_trace(spec, built.settings)
+    assert plan.images == spec.subjects
+    people = find_population(spec.population.source).draw_subjects(plan.spec, plan.cohort_id, 0, spec.subjects)
+    women = sum(one.sex == "F" for one in people) / spec.subjects
+    assert women == pytest.approx(0.8 if name == "women-over-60" else 0.5, abs=0.01)
+    low, high = spec.population.where.age_years or (0, 0)
+    assert all(low <= one.age_years <= high for one in people)
 
 
 def test_a_damaged_kept_model_is_refused_and_restored_from_its_address(built: Built, tmp_path: Path) -> None:
