@@ -91,10 +91,13 @@ def _share_of_snr(kind: str, protocol: Protocol, tissues: Mapping[str, Tissue]) 
 
 
 def request_signals(kind: str, parameters: Mapping[str, Any]) -> dict[str, float]:
-    """Return what an image should show of each tissue: its signal without noise, or the value of a map."""
+    """Return what an image should show of each tissue: its signal without noise, or the mean of a map with it."""
     sequence, protocol = SEQUENCES[kind], parameters["protocol"]
     if sequence.map is not None:
-        return {name: sequence.map.value(name, protocol) for name in TISSUES}
+        channels = list_channels(kind, parameters)
+        sigmas = tuple(channel.sigma for channel in channels)
+        signals = {name: tuple(channel.signals[name] for channel in channels) for name in TISSUES}
+        return {name: sequence.map.value(signals[name], sigmas, protocol) for name in TISSUES}
     tissues = parameters["relaxation"]
     return {name: sequence.signal(name, Tissue(**tissues[name]), protocol) for name in TISSUES}
 

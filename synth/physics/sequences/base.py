@@ -82,15 +82,16 @@ def _keep(protocol: dict[str, float], draw: Draw) -> dict[str, float]:
 class Map:
     """How an image is computed from several acquisitions: ``split`` gives their protocols by contrast.
 
-    ``value(name, protocol)`` is what the map should show of a tissue. ``combine(images, sigmas, protocol)`` takes
-    float32 images (signal) and the noise of each; it returns float32 in ``unit``, stored in steps of ``step``.
+    ``value(signals, sigmas, protocol)`` is its mean in a tissue of ``signals``, with their noise.
+    ``combine(images, sigmas, protocol)`` takes float32 images (signal) and the noise of each; it returns float32 in
+    ``unit``, stored in steps of ``step``.
     """
 
     unit: str
     step: float
     split: Callable[[Protocol], Mapping[str, Protocol]]
     combine: Callable[..., Any]
-    value: Callable[[str, Protocol], float]
+    value: Callable[[tuple[float, ...], tuple[float, ...], Protocol], float]
 
 
 @dataclass(frozen=True, slots=True)

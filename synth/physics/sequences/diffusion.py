@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import exp1
 
 from synth.physics.relaxation import TISSUES, Tissue
 from synth.physics.sequences.base import Map, Parameter, Protocol, Sequence, at_fields
@@ -39,6 +40,19 @@ def compute_adc(
     adc = np.log(low / high) * np.float32(1000 / (b_high_s_mm2 - b_low_s_mm2))
     adc[low < np.float32(_VISIBLE * sigmas[0])] = 0
     return np.asarray(np.clip(adc, 0, _HIGHEST_UM2_MS), np.float32)
+
+
+def expect_adc(signals: tuple[float, ...], sigmas: tuple[float, ...], b_low_s_mm2: float, b_high_s_mm2: float) -> float:
+    """Return the mean of the map (um2/ms) where a tissue has ``signals`` and the images have noise ``sigmas``.
+
+    The mean of ln M of a Rician M is ln S + E1(S^2 / 2 sigma^2) / 2 (Lapidoth and Moser, IEEE Trans Inf Theory
+    2003;49:2426, two degrees of freedom): the noise floor makes fluid seem to diffuse less than it does.
+    """
+    low, high = (
+        math.log(signal) + float(exp1(signal**2 / (2 * sigma**2))) / 2
+        for signal, sigma in zip(signals, sigmas, strict=True)
+    )
+    return (low - high) * 1000 / (b_high_s_mm2 - b_low_s_mm2)
 
 
 def _signal(name: str, tissue: Tissue, protocol: Protocol) -> float:
@@ -94,6 +108,8 @@ ADC = replace(
         0.001,
         _split_map,
         _combine_map,
-        lambda name, protocol: protocol[f"adc_{name}_um2_ms"],
+        lambda signals, sigmas, protocol: expect_adc(
+            signals, sigmas, protocol["b_low_s_mm2"], protocol["b_high_s_mm2"]
+        ),
     ),
 )

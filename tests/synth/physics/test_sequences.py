@@ -16,7 +16,7 @@ from synth.errors import PopulationError, SpecError
 from synth.physics.relaxation import PRIORS, RELAXATION, TISSUES, Tissue, draw_relaxation
 from synth.physics.sequences import SEQUENCES
 from synth.physics.sequences.base import Draw
-from synth.physics.sequences.diffusion import compute_adc, signal_diffusion
+from synth.physics.sequences.diffusion import compute_adc, expect_adc, signal_diffusion
 from synth.physics.sequences.fast_spin_echo import signal_fast_spin_echo
 from synth.physics.sequences.gadolinium import shorten_relaxation, signal_post_contrast
 from synth.physics.sequences.mprage import signal_mprage
@@ -118,6 +118,16 @@ def test_the_map_gives_back_the_diffusivity_it_was_made_with() -> None:
         images = np.stack([0.3 * np.exp(-b * values / 1000) for b in (low, high)]).astype(np.float32)[..., None, None]
         found = compute_adc(images, np.array([0.001, 0.001]), low, high)
         np.testing.assert_allclose(found.ravel(), values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("snr", [0.3, 1.0, 2.5, 30.0])
+def test_the_mean_of_the_map_is_that_of_rician_images(snr: float) -> None:
+    noise = stream(4, 0, 0, f"rician {snr}").standard_normal((2, 2, 200_000))
+    signals = (3 * snr, snr)
+    images = [np.hypot(signal + pair[0], pair[1]) for signal, pair in zip(signals, noise, strict=True)]
+    mean = np.log(images[0] / images[1]).mean()
+    assert expect_adc(signals, (1.0, 1.0), 0.0, 1000.0) == pytest.approx(mean, abs=0.01)
+    assert expect_adc(signals, (1e-3, 1e-3), 0.0, 1000.0) == pytest.approx(math.log(3))
 
 
 def test_the_map_is_empty_where_there_is_only_noise() -> None:
