@@ -1,13 +1,17 @@
-"""Learned models side by side: fidelity as a ratio to the real-versus-real floor, use for training, and speed.
+"""Learned models side by side: distances as a ratio to the real-versus-real floor, use for training, and speed.
 
-    python infra/benchmarks/learned_models.py RECIPE.toml --models FOLDER [FOLDER ...] [--baselines] [--images 600]
-    python infra/benchmarks/learned_models.py RECIPE.toml --models FOLDER --speed
+    python infra/benchmarks/learned_models.py RECIPE.toml --models FOLDER [FOLDER ...] [--baselines gaussian vae ddpm]
+    python infra/benchmarks/learned_models.py RECIPE.toml --models FOLDER [FOLDER ...] --ddpm FOLDER --speed
 
-The recipe names the reference, in the home (COHORTIUM_HOME) it was trained from. Each model draws images that are asked
-for what the training images show. ``--baselines`` trains the linear Gaussian model and the VAE of the recipe on the
-spot. A ratio is that of the usual (biased) distance of as many images to unseen patients, over that of real training
-images: 1 is as near as real ones. ``--speed`` compares with MONAI's own DDIM inferer: 50 steps, guidance, float32, the
-same network.
+Each model draws as many images as there are training images, asked for what these show. Baselines are trained on the
+spot, on the recipe's data, batch, rate and steps or for ``--baseline-minutes``; with ``--folder`` they are kept, and go
+on where they stopped (0 minutes: as they are). ``ddpm`` has the recipe's own network and is drawn by DDIM in 50 steps
+with the recipe's guidance. See learned_floor.py about ratios, 1 being as near to unseen patients as real images.
+
+``--speed`` draws the same requests with MONAI's own DDIM inferer (50 steps, its guidance, float32) from the network of
+``--ddpm`` or of the baseline, and with each of the models as they are saved, in turns of one batch, after one batch of
+each to warm up. The networks must be the same but for their weights. Printed are images a second, ratios, and the
+paired difference of kernel distances to unseen patients (below 0: nearer than DDIM's).
 """
 
 from __future__ import annotations
@@ -17,140 +21,152 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from monai.inferers.inferer import DiffusionInferer
-from monai.networks.schedulers.ddim import DDIMScheduler
+from learned_data import (
+    add_recipe_options,
+    change_sampler,
+    choose_rows,
+    draw_images,
+    join_reference,
+    load_recipe,
+    make_teller,
+    read_reference,
+    write_interval,
+)
+from learned_floor import Yardstick, make_yardsticks, match_sizes, measure_ratios
+from learned_speed import compare_speed
 
-from catalog import open_catalog
-from flows.settings import Settings
-from flows.training_data import TrainingData, read_training_data
-from synth.evaluation.images.features.base import tell_nobody
-from synth.evaluation.images.layout import Layout
-from synth.evaluation.images.scorecard import ScorecardSettings, evaluate_images
-from synth.evaluation.images.sets import ImageSet, RealImages, make_image_set
-from synth.learned.conditions import list_rows
+from flows.settings import load_settings
+from flows.training_data import TrainingData
+from synth.evaluation.images.adherence import Judges, measure_adherence
+from synth.evaluation.images.diversity import measure_diversity
+from synth.evaluation.images.fidelity import measure_fidelity
+from synth.evaluation.images.scorecard import FEATURES
+from synth.evaluation.images.sets import ImageSet, RealImages
+from synth.evaluation.images.tasks import find_tasks
+from synth.evaluation.images.utility import UtilitySettings, measure_utility
+from synth.evaluation.metric import Score
 from synth.learned.generator import Generator
 from synth.learned.model_files import load_model
-from synth.learned.networks import TIMES
-from synth.learned.recipe import TrainSpec, load_train_spec
+from synth.learned.recipe import TrainSpec
 from synth.learned.training import train_model
-from synth.seeds import stream, stream_key
 
-DISTANCES = ("frechet_distance", "kernel_distance", "mmd_rbf", "sliced_wasserstein")
-BASELINES = ("gaussian", "vae")
-VAE_STEPS = 3000
-
-
-def draw_cohort(model: Generator, data: TrainingData, count: int, seed: int) -> ImageSet:
-    """Return ``count`` images that show what random training images show."""
-    rows = list_rows(data.train, model.description.code)
-    chosen = stream(seed, -1, -1, "benchmark/rows").integers(len(rows), size=count)
-    asked = [rows[place] for place in chosen]
-    images = model.sample(asked, [stream_key(seed, place, 0, "benchmark/noise") for place in range(count)])
-    columns = {a.name: [row[a.name] for row in asked] for a in model.description.attributes}
-    return make_image_set(model.description.name, images, columns, model.description.attributes)
+BASELINES = ("gaussian", "vae", "ddpm")
+DDIM_STEPS = 50
+PLAIN: dict[str, Any] = {"channels": (32, 64, 128), "latent": 128}  # of gaussian and vae
+VAE: dict[str, Any] = {"steps": 3000, "batch": 64, "rate": 1e-3, "precision": "float32"}
 
 
-def train_baseline(family: str, spec: TrainSpec, data: TrainingData, folder: Path) -> Generator:
-    """Return a baseline of the recipe's data and attributes."""
-    architecture = spec.architecture.model_copy(update={"name": family, "channels": (32, 64, 128), "latent": 128})
-    training = spec.training.model_copy(update={"steps": VAE_STEPS, "batch": 64, "rate": 1e-3, "precision": "float32"})
-    sampler = spec.sampler.model_copy(update={"guidance": 1.0})
-    changed = {"architecture": architecture, "training": training, "sampler": sampler, "few_steps": None}
-    return train_model(spec.model_copy(update=changed), data.train, folder / family).generator
+def train_baseline(
+    family: str, spec: TrainSpec, data: TrainingData, folder: Path, minutes: float | None = None
+) -> Generator:
+    """Return a baseline of the recipe's data and attributes; it goes on at a checkpoint in ``folder``."""
+    changed: dict[str, Any] = {"few_steps": None, "privacy": None, "start": None}
+    if family == "ddpm":
+        changed["architecture"] = spec.architecture.model_copy(update={"name": family})
+        changed["sampler"] = spec.sampler.model_copy(update={"steps": DDIM_STEPS})
+    else:
+        changed["architecture"] = spec.architecture.model_copy(update={"name": family, **PLAIN})
+        changed["training"] = spec.training.model_copy(update=VAE)
+        changed["sampler"] = spec.sampler.model_copy(update={"guidance": 1.0})
+    asked = TrainSpec.model_validate({**spec.model_dump(), **{k: _dump(v) for k, v in changed.items()}})
+    trained = train_model(asked, data.train, folder / family, minutes=minutes, tell=make_teller())
+    if trained.losses:
+        print(f"baseline {family}: {trained.steps} of {asked.training.steps} steps")
+    return trained.generator
 
 
-def compare(name: str, model: Generator, data: TrainingData, count: int, seed: int, utility: str, folder: Path) -> None:
-    """Print the scores of one model."""
-    began = time.perf_counter()
-    images = draw_cohort(model, data, count, seed)
-    seconds = time.perf_counter() - began
-    real = RealImages(
-        data.reference,
-        data.fingerprint,
-        data.train,
-        data.validation,
-        data.holdout,
-        Layout(data.train.shape, "absolute"),
-    )
-    families = ("fidelity", "diversity", "adherence") + (("utility",) if utility != "off" else ())
-    settings = ScorecardSettings(families=families, utility=utility, seed=seed, folder=folder)  # type: ignore[arg-type]
-    report = evaluate_images(images, real, settings)
-    print(f"\n## {name}: {count} images in {seconds:.1f} s ({count / seconds:.1f} a second)")
-    for score in report.scores:
-        if score.subgroup or score.value is None:
-            continue
-        interval = f"({score.low:.3g} to {score.high:.3g})" if score.low is not None else ""
-        control = "" if score.control is None else f"control {score.control:.4g}"
-        print(f"{score.name:34} {score.features:10} {score.value:8.4g} {interval:22} {control}")
+def _dump(part: Any) -> Any:
+    return part.model_dump() if part is not None else None
 
 
-def compare_speed(model: Generator, data: TrainingData, count: int, seed: int) -> None:
-    """Print images a second of the model and of MONAI's DDIM inferer on the same network."""
-    rows = [list_rows(data.train, model.description.code)[place % len(data.train)] for place in range(count)]
-    codes = model.encode(rows)
-    empty = torch.zeros_like(codes)
-    scheduler = DDIMScheduler(num_train_timesteps=TIMES, clip_sample=False)
-    scheduler.set_timesteps(50)
-    network = model.network
+def compare(
+    name: str, images: ImageSet, real: RealImages, sticks: Sequence[Yardstick], seed: int, utility: str
+) -> None:
+    """Print the scores of one model's images."""
+    for stick in sticks:
+        drawn = stick.measure(images)
+        ratios = measure_ratios(drawn, stick.train, stick.unseen, seed)
+        print(f"{stick.name}: " + "; ".join(f"{what} {write_interval(r)} of the floor" for what, r in ratios.items()))
+        own, known = match_sizes(drawn, stick.train, seed)
+        for measure in (measure_fidelity, measure_diversity):
+            found = [measure(side, stick.unseen, features=stick.name, seed=seed) for side in (own, known)]
+            for score, floor in zip(*found, strict=True):
+                print_score(score, floor.value)
+    leading = sticks[0]
+    judges = Judges(find_tasks(real.train), real.train, leading.train.features)
+    for score in measure_adherence(judges, images, leading.measure(images).features, kind=leading.name, seed=seed):
+        print_score(score, None)
+    if utility != "off":
+        found_utility = measure_utility(images, real, seed=seed, settings=UtilitySettings.preset(utility))
+        for score in found_utility.scores:
+            print_score(score, score.control)
 
-    def guided(x: torch.Tensor, timesteps: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        times = timesteps.expand(2 * len(x)).float() / TIMES
-        both = network(torch.cat([x, x]), times, torch.cat([codes[: len(x)], empty[: len(x)]]))
-        asked, free = both.chunk(2)
-        return free + 1.5 * (asked - free)
 
-    noise = torch.from_numpy(
-        stream(seed, -1, -1, "benchmark/speed").standard_normal((count, 1, *model.description.shape), np.float32)
-    )
-    with torch.no_grad():
-        began = time.perf_counter()
-        DiffusionInferer(scheduler).sample(noise, guided, scheduler, verbose=False)
-        theirs = count / (time.perf_counter() - began)
-    model.sample(rows[:1], [0])
-    began = time.perf_counter()
-    model.sample(rows, list(range(count)))
-    ours = count / (time.perf_counter() - began)
-    sampler = model.description.sampler
-    print(f"{model.description.name}: {sampler.steps} {sampler.solver} steps, guidance {sampler.guidance:g}")
-    print(f"MONAI DDIM-50 with guidance {theirs:.2f} images a second; ours {ours:.2f}; ratio {ours / theirs:.1f}")
+def print_score(score: Score, control: float | None) -> None:
+    """Print a score that could be measured, with its interval and its control."""
+    if score.value is None:
+        return
+    interval = f"({score.low:.3g} to {score.high:.3g})" if score.low is not None else ""
+    text = "" if control is None else f"control {control:.4g}"
+    print(f"   {score.name:34} {score.features:10} {score.value:9.4g} {interval:24} {text}", flush=True)
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the user asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_recipe_options(parser)
+    parser.add_argument("--models", type=Path, nargs="*", default=[], help="folders of models")
+    parser.add_argument("--baselines", nargs="*", default=[], choices=BASELINES, help="families to train besides")
+    parser.add_argument("--baseline-minutes", type=float, help="of each baseline; 0: as it is (default: to its end)")
+    parser.add_argument("--folder", type=Path, help="where baselines and their checkpoints are kept")
+    parser.add_argument("--ddpm", type=Path, help="folder of a trained model of family ddpm, for --speed and the table")
+    parser.add_argument("--sampler", action="append", default=[], help="the models also with STEPS:SOLVER:GUIDANCE")
+    parser.add_argument("--images", type=int, help="of each model (default: as many as train)")
+    parser.add_argument("--features", nargs="+", default=list(FEATURES))
+    parser.add_argument("--utility", default="quick", choices=("off", "quick", "full"))
+    parser.add_argument("--speed", action="store_true", help="the speed of sampling, and nothing else")
+    return parser.parse_args(arguments)
+
+
+def gather_models(options: argparse.Namespace, spec: TrainSpec, data: TrainingData, folder: Path) -> dict[str, Any]:
+    """Return all models by name; the one of family ddpm is called ddpm."""
+    models = {path.name: load_model(path) for path in options.models}
+    models |= {
+        f"{name} {text}": change_sampler(model, text) for text in options.sampler for name, model in models.items()
+    }
+    if options.ddpm:
+        models["ddpm"] = load_model(options.ddpm).with_sampler(steps=DDIM_STEPS)
+    wanted = [family for family in options.baselines if family not in models]
+    if options.speed:
+        wanted = [] if "ddpm" in models else ["ddpm"]
+    return models | {f: train_baseline(f, spec, data, folder, options.baseline_minutes) for f in wanted}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path, help="recipe of training; names reference, grid and attributes")
-    parser.add_argument("--models", type=Path, nargs="*", default=[], help="folders of models")
-    parser.add_argument("--baselines", action="store_true", help="train the linear Gaussian model and the VAE too")
-    parser.add_argument("--sampler", action="append", default=[], help="also with STEPS:SOLVER:GUIDANCE")
-    parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--utility", default="quick", choices=("off", "quick", "full"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--speed", action="store_true", help="only the speed of sampling")
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args(arguments)
+    options = parse_options(arguments)
     torch.set_num_threads(options.threads)
-    spec = load_train_spec(options.recipe)
+    spec = load_recipe(options.recipe, options.set)
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        with open_catalog(Settings().home) as catalog:
-            data = read_training_data(catalog, spec, folder, tell_nobody)
-        models = [(path.name, load_model(path)) for path in options.models]
+        data = read_reference(spec, options.home, Path(place))
+        real, kept = join_reference(data), options.folder or Path(place)
+        models = gather_models(options, spec, data, kept)
+        encoders = load_settings(options.home).encoder_folder
+        sticks = make_yardsticks(real, options.features, encoders, make_teller())
+        count = options.images or len(data.train)
         if options.speed:
-            for _, model in models:
-                compare_speed(model, data, min(options.images, 64), options.seed)
+            compare_speed(models, data, sticks, count, options.seed)
             return
-        for text in options.sampler:
-            steps, solver, guidance = text.split(":")
-            changed = {"steps": int(steps), "solver": solver, "guidance": float(guidance)}
-            models += [
-                (f"{name} {text}", model.with_sampler(**changed)) for name, model in models[: len(options.models)]
-            ]
-        models += [(family, train_baseline(family, spec, data, folder)) for family in BASELINES if options.baselines]
-        for name, model in models:
-            compare(name, model, data, options.images, options.seed, options.utility, folder)
+        print(f"{len(data.train)} training images, {len(sticks[0].unseen)} of unseen patients, {count} drawn")
+        for name, model in models.items():
+            began = time.perf_counter()
+            images = draw_images(model, choose_rows(model, data.train, count, options.seed), options.seed, name)
+            seconds = time.perf_counter() - began
+            print(f"\n## {name}: {count} images in {seconds:.1f} s ({count / seconds:.2f} a second)", flush=True)
+            compare(name, images, real, sticks, options.seed, options.utility)
 
 
 if __name__ == "__main__":
