@@ -102,13 +102,16 @@ class Shown:
     caption: str
     places: Sequence[int]
     wishes: Sequence[Asked]
+    unless: Sequence[Asked] = ()  # real images do not meet all of these
 
 
 def group_mix(rows: Sequence[dict[str, AttributeValue]], wishes: Sequence[Asked]) -> list[Shown]:
     """Return the images that were asked to meet all wishes, and the others."""
     met = np.array([all(_meets(wish, row[wish.attribute]) for wish in wishes) for row in rows])
     text = ", ".join(f"{wish.attribute} {wish.value}" for wish in wishes)
-    groups = [Shown(text, np.flatnonzero(met).tolist(), wishes), Shown("the others", np.flatnonzero(~met).tolist(), ())]
+    always = [wish for wish in wishes if wish.share == 1]
+    others = Shown("the others", np.flatnonzero(~met).tolist(), always, wishes)
+    groups = [Shown(text, np.flatnonzero(met).tolist(), wishes), others]
     return [group for group in groups if group.places]
 
 
@@ -131,6 +134,8 @@ def draw_beside_real(groups: Sequence[Shown], images: Floats32, real: ImageSet, 
     above = []
     for group in groups:
         met = meet_all(real, group.wishes)
+        if group.unless:
+            met &= ~meet_all(real, group.unless)
         above.append(real.images(order[met[order]][:SHOWN]))
     shown = [Group(group.caption, np.asarray(group.places)) for group in groups]
     draw_groups(shown, above, [images[list(group.places)[:SHOWN]] for group in groups], path)

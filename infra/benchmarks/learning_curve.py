@@ -4,9 +4,9 @@
         [--patients 100 300 0] [--start FOLDER] [--minutes 15]
 
 Each point trains the recipe on random patients, each set within the next (0: all), for the same steps or minutes; with
-``--start`` also from the weights of that model, whose grid, network and attributes are then the recipe's. Trainings go
-on at their checkpoints in ``--folder``. Each model draws as many images as there are training patients' images in all,
-asked for what its own training images show. Judged are
+``--start`` also from the weights of that model, whose grid, network and attributes are then the recipe's. It should
+have learned from other patients, or such points say nothing. Trainings go on at their checkpoints in ``--folder``. Each
+model draws as many images as there are training images in all, asked for what its own training images show. Judged are
 
 - distances to unseen patients as a ratio to those of all real training images (see learned_floor.py);
 - classifiers taught on its images alone, and with the same patients' real images (see train_on_synthetic.py): at each
@@ -111,10 +111,14 @@ def draw_curves(points: Sequence[Point], path: Path) -> None:
     ratios = sorted({name for point in points for name in point.ratios if point.ratios})
     panels = [("ratio to the floor", ratios)] + [(f"AUC, {t}", [f"{arm} {t}" for arm in SHOWN]) for t in tasks]
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.8), layout="constrained", squeeze=False)
+    ways = list(dict.fromkeys(point.way for point in points))
     for axis, (title, names) in zip(axes[0], panels, strict=True):
-        for way in dict.fromkeys(point.way for point in points):
+        for place, way in enumerate(ways):
             for number, name in enumerate(names):
-                _draw_line(axis, [p for p in points if p.way == way], name, way, number, title)
+                if place and name.startswith("real "):
+                    continue  # the same for every way
+                own = [point for point in points if point.way == way]
+                _draw_line(axis, own, name, way, len(names) * place + number, title)
         axis.set_xscale("log")
         axis.set_xticks([point.patients for point in points], [str(point.patients) for point in points])
         axis.minorticks_off()
@@ -134,10 +138,14 @@ def _draw_line(axis: Any, points: Sequence[Point], name: str, way: str, number: 
     known = [(point.patients, found[name]) for point, found in zip(points, values, strict=True) if name in found]
     if not known:
         return
-    x, y = [patients for patients, _ in known], np.array([three for _, three in known]).T
+    x, y = (
+        [patients * 1.025**number for patients, _ in known],
+        np.array([three for _, three in known]).T,
+    )  # side by side
     reach = np.maximum([y[0] - y[1], y[2] - y[0]], 0)
     style = {"linestyle": ("-", "--", ":", "-.")[number % 4], "marker": "osD^vx"[number % 6]}
-    axis.errorbar(x, y[0], yerr=reach, color=COLOURS[way], label=f"{name} ({way})", capsize=2, markersize=4, **style)
+    colour, label = (COLOURS[way], f"{name} ({way})") if not name.startswith("real ") else ("#555555", name)
+    axis.errorbar(x, y[0], yerr=reach, color=colour, label=label, capsize=2, markersize=4, **style)
 
 
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from learned_data import (
     Row,
     add_recipe_options,
@@ -77,7 +78,8 @@ def keep_tasks(images: ImageSet, tasks: Tasks) -> ImageSet:
         if labels:
             values = [_keep_labels(value, labels) for value in images.values(name)]
             place = records.column_names.index(name)
-            records = records.set_column(place, records.schema.field(place), [values])
+            column = records.schema.field(place)
+            records = records.set_column(place, column, pa.array(values, column.type))
     return replace(images, records=records, schema=tuple(a for a in images.schema if a.name in tasks))
 
 
