@@ -47,6 +47,7 @@ class SourceImage:
     pixels: NDArray[Any]
     form: Form
     affine: NDArray[np.float64] | None = None
+    masks: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,8 @@ class CohortSource:
             form = Form(axes, image.pixels.shape, image.pixels.dtype.name, image.spacing_mm)
             known = {**image.row, **_read_own(image.row)}
             values = {name: known.get(name) for name in names}
-            yield SourceImage(image.image_id, image.row["subject_id"], values, image.pixels, form, image.affine)
+            subject = image.row["subject_id"]
+            yield SourceImage(image.image_id, subject, values, image.pixels, form, image.affine, image.masks)
 
 
 @dataclass(frozen=True)

@@ -137,13 +137,14 @@ def keep(job: Job, data: TrainingData, learned: Learned, measurer: Measurer | No
 
 @task(name="draw-pairs", cache_policy=NO_CACHE, persist_result=False)
 def draw_beside_real(job: Job, data: TrainingData, kept: Path) -> Path:
-    """Draw what real validation images show, beside them."""
+    """Draw what real validation images show, beside them; a model that knows labels follows theirs."""
     model = load_model(kept)
     count = min(PAIRS, len(data.validation))
     order = stream(job.spec.seed, -1, -1, "train/pairs").permutation(len(data.validation))[:count]
     rows = [list_rows(data.validation, model.description.code)[place] for place in order]
     rows = [keep_taught(model, row) for row in rows]
-    made = model.sample(rows, [stream_key(job.spec.seed, place, 0, "train/pairs") for place in range(count)])
+    keys = [stream_key(job.spec.seed, place, 0, "train/pairs") for place in range(count)]
+    made = model.sample(rows, keys, None if data.validation.maps is None else data.validation.maps[order])
     place = find_pictures(job, kept)
     captions = [describe_row(row) for row in rows]
     return draw_pairs(data.validation.images(order), made, captions, place / "real-above-drawn.png")

@@ -56,6 +56,7 @@ def write_card(spec: TrainSpec, data: TrainingData, about: dict[str, Any], curve
             "",
             f"- Draws: {spec.kind}, {' x '.join(map(str, spec.shape))}.",
             f"- May be asked for: {', '.join(spec.attributes) or 'nothing'}.",
+            *write_labels(spec, data),
             f"- Learned from {about['train_images']} images of {describe_patients(about)} of reference "
             f"'{data.reference}' (fingerprint {data.fingerprint[:16]}).",
             f"- Source: {data.source}. Licence: {data.licence}.",
@@ -66,6 +67,14 @@ def write_card(spec: TrainSpec, data: TrainingData, about: dict[str, Any], curve
             *(write_table(curve) if curve else []),
         ]
     )
+
+
+def write_labels(spec: TrainSpec, data: TrainingData) -> list[str]:
+    """Return the line of a card about the label map that a model follows."""
+    if spec.labels is None:
+        return []
+    names = f": 1, 2, ... are {', '.join(spec.labels.names)}" if spec.labels.names else ""
+    return [f"- Follows a label map, if it is given one: '{spec.labels.mask}' of '{data.reference}'{names}."]
 
 
 def describe_patients(about: Mapping[str, Any]) -> str:

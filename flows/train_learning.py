@@ -57,7 +57,7 @@ def learn_model(
     if spec.few_steps is None or not trained.finished:
         return Learned(trained, trained.generator)
     rows = list_rows(data.train, trained.generator.description.code)
-    return Learned(trained, distil_model(trained.generator, rows, spec.few_steps, spec.seed, tell))
+    return Learned(trained, distil_model(trained.generator, rows, spec.few_steps, spec.seed, tell, data.train.maps))
 
 
 def _choose_trainer(devices: str | None) -> Learn:

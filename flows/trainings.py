@@ -6,9 +6,9 @@ import importlib
 from typing import Any
 
 from catalog import ensure_catalog, open_catalog
-from flows.evaluation_sources import open_reference
 from flows.server import local_server
 from flows.settings import Settings
+from flows.training_sources import open_training_source
 from synth.evaluation.images.features.base import Tell
 from synth.learned.recipe import TrainSpec
 
@@ -31,7 +31,7 @@ def run_training(
     if settings.home.metadata.is_file():
         ensure_catalog(settings.home)
     with open_catalog(settings.home) as catalog:
-        open_reference(catalog, spec.reference)
+        open_training_source(catalog, spec)
     if devices is not None:
         importlib.import_module("synth.learned.devices").find_devices(devices)
     if register:

@@ -105,7 +105,10 @@ def join_sets(name: str, sets: Sequence[ImageSet]) -> ImageSet:
     """Return the images of several sets of one form as one, copied into memory."""
     stored = np.concatenate([part.stored for part in sets])
     records = pa.concat_tables([part.records for part in sets])
-    return ImageSet(name, stored, records, sets[0].schema, tuple(item for part in sets for item in part.unusable))
+    maps = [part.maps for part in sets if part.maps is not None]
+    joined = np.concatenate(maps) if len(maps) == len(sets) else None
+    unusable = tuple(item for part in sets for item in part.unusable)
+    return ImageSet(name, stored, records, sets[0].schema, unusable, joined)
 
 
 class ImageWriter:
