@@ -7,6 +7,7 @@ draws are keyed by its number, so that the model is the same on any number of de
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,9 +103,12 @@ def train_on_devices(
             f"devices; make it a multiple of {devices.count}."
         )
     fabric: Any = Fabric(accelerator=devices.accelerator, devices=devices.count, strategy="ddp_spawn")
+    job = partial(  # Fabric looks into arguments, and refuses frozen ones
+        _train_share, parent=os.getpid(), spec=spec, images=images, folder=folder, start=start, minutes=minutes
+    )
     try:
         with _watch(folder, spec, tell):
-            fabric.launch(partial(_train_share, spec=spec, images=images, folder=folder, start=start, minutes=minutes))
+            fabric.launch(job)
     except (ProcessRaisedException, ProcessExitedException) as error:
         raise explain_end(str(error)) from error
     return train_model(spec, images, folder, start=start, minutes=0.0, tell=tell)  # reads the last checkpoint
@@ -122,11 +126,22 @@ def explain_end(report: str) -> CohortiumError:
 
 
 def _train_share(
-    fabric: Any, spec: TrainSpec, images: ImageSet, folder: Path, start: Generator | None, minutes: float | None
+    fabric: Any,
+    parent: int,
+    spec: TrainSpec,
+    images: ImageSet,
+    folder: Path,
+    start: Generator | None,
+    minutes: float | None,
 ) -> None:
-    """Train in one of the processes; the first writes checkpoints."""
-    share = FabricShare(fabric)
-    train_model(spec, images, folder, start=start, device=str(fabric.device), minutes=minutes, share=share)
+    """Train in one of the processes; the first writes checkpoints. It ends when the ``parent`` process has ended."""
+
+    def end_with_parent(*_: object) -> None:
+        if os.getppid() != parent:
+            raise RetryableError("the command that started this process has ended")
+
+    share, device = FabricShare(fabric), str(fabric.device)
+    train_model(spec, images, folder, start=start, device=device, minutes=minutes, tell=end_with_parent, share=share)
 
 
 @contextmanager

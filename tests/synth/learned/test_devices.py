@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from synth.errors import ModelError, RetryableError, StorageError
+from synth.learned import devices
+from synth.learned.checkpoints import find_newest_step
 from synth.learned.devices import Devices, explain_end, find_devices, train_on_devices
 from synth.learned.recipe import PrivacySpec
 from synth.learned.training import train_model
@@ -55,6 +59,16 @@ def test_devices_are_found_by_word_or_number(monkeypatch: pytest.MonkeyPatch) ->
     assert [find_devices(asked) for asked in ("auto", "cpu", "1")] == [Devices("cuda", 2), Devices(), Devices("cuda")]
     with pytest.raises(ModelError, match="3 are more than the 2 GPUs"):
         find_devices("3")
+
+
+def test_a_process_ends_with_the_command_that_started_it(tmp_path: Path) -> None:
+    alone = SimpleNamespace(global_rank=0, world_size=1, device="cpu", all_reduce=lambda values, reduce_op: values)
+    asked = (make_spec(steps=3), draw_faces(24), tmp_path, None, None)
+    with pytest.raises(RetryableError, match="has ended"):
+        devices._train_share(alone, os.getppid() + 1, *asked)
+    assert find_newest_step(tmp_path) == 0
+    devices._train_share(alone, os.getppid(), *asked)
+    assert find_newest_step(tmp_path) == 3
 
 
 @pytest.mark.parametrize(
