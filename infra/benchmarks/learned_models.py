@@ -55,7 +55,8 @@ from synth.learned.training import train_model
 
 BASELINES = ("gaussian", "vae", "ddpm")
 DDIM_STEPS = 50
-PLAIN: dict[str, Any] = {"channels": (32, 64, 128), "latent": 128}  # of gaussian and vae
+SHORT = 16  # letters of a name, which may be a hash
+PLAIN: dict[str, Any] = {"channels": (32, 64, 128), "latent": 128, "autoencoder": None}  # of gaussian and vae
 VAE: dict[str, Any] = {"steps": 3000, "batch": 64, "rate": 1e-3, "precision": "float32"}
 
 
@@ -65,7 +66,7 @@ def train_baseline(
     """Return a baseline of the recipe's data and attributes; it goes on at a checkpoint in ``folder``."""
     changed: dict[str, Any] = {"few_steps": None, "privacy": None, "start": None}
     if family == "ddpm":
-        changed["architecture"] = spec.architecture.model_copy(update={"name": family})
+        changed["architecture"] = spec.architecture.model_copy(update={"name": family, "autoencoder": None})
         changed["sampler"] = spec.sampler.model_copy(update={"steps": DDIM_STEPS})
     else:
         changed["architecture"] = spec.architecture.model_copy(update={"name": family, **PLAIN})
@@ -131,9 +132,15 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def name_model(path: Path, among: Sequence[Path]) -> str:
+    """Return a short name of a model's folder, with the folder above it where others are called the same."""
+    name = path.name[:SHORT]
+    return name if [other.name for other in among].count(path.name) == 1 else f"{path.resolve().parent.name}/{name}"
+
+
 def gather_models(options: argparse.Namespace, spec: TrainSpec, data: TrainingData, folder: Path) -> dict[str, Any]:
     """Return all models by name; the one of family ddpm is called ddpm."""
-    models = {path.name: load_model(path) for path in options.models}
+    models = {name_model(path, options.models): load_model(path) for path in options.models}
     models |= {
         f"{name} {text}": change_sampler(model, text) for text in options.sampler for name, model in models.items()
     }
