@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.metadata
 import platform
 
@@ -31,7 +30,8 @@ def numeric_profile(network: str | None = None) -> dict[str, str]:
 
 def _profile_torch(precision: str) -> dict[str, str]:
     """Return what decides the last bit of a network's answer; it is loaded with torch in any case."""
-    torch = importlib.import_module("torch")
+    import torch  # here, as builds by physics do without it
+
     return {
         "torch": str(torch.__version__),
         "monai": importlib.metadata.version("monai"),
