@@ -36,7 +36,7 @@ def _profile_torch(precision: str) -> dict[str, str]:
         "torch": str(torch.__version__),
         "monai": importlib.metadata.version("monai"),
         "torch_instructions": str(torch.backends.cpu.get_cpu_capability()),
-        "torch_onednn": str(torch.backends.mkldnn.is_available()),
+        "torch_onednn": str(torch.backends.mkldnn.is_available()),  # type: ignore[no-untyped-call]
         "torch_threads": "1",  # of each worker, whatever the machine has: see flows.shelf
         "precision": precision,
     }
