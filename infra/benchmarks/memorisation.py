@@ -11,9 +11,9 @@ training patients and of as many unseen ones, and the share that is nearer to tr
 
 Expected: no alarm for the patients as they are, an alarm for the repeats. What matters is how often an image is seen:
 steps x batch x times / images; it is printed. Training images are changed at random (training.change), so that it takes
-thousands of times: PneumoniaMNIST at 16 x 16 with a small network gave the first copies after 2,400. Both trainings go
-on at their checkpoints in ``--folder``, where figures (results.json) and pictures are written; pictures show real
-images and are not for release. Ends with 1 if an outcome is not the expected one.
+thousands of times: of 100 images of a small network (PneumoniaMNIST at 16 x 16) 7 were copies after 2,400 times, 44
+after 5,300. Both trainings go on at their checkpoints in ``--folder``, where figures (results.json) and pictures are
+written; pictures show real images and are not for release. Ends with 1 if an outcome is not the expected one.
 """
 
 from __future__ import annotations
