@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import secrets
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,9 @@ def _learn_privately(
         )
     images, canaries = plant_canaries(data.train, asked.canaries, asked.delta, read_secret(folder))
     secret = secrets.randbits(128)  # of the noise: never stored
-    trained = train_model(spec, images, folder, start=start, secret=secret, minutes=minutes, tell=tell)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # hints of Opacus to whoever develops with it
+        trained = train_model(spec, images, folder, start=start, secret=secret, minutes=minutes, tell=tell)
     if trained.privacy is None:
         raise ModelError(f"privacy: family '{spec.architecture.name}' was trained without noise; choose flow or ddpm.")
     tell("auditing with canaries", 0, 1)

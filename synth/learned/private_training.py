@@ -31,7 +31,7 @@ from synth.seeds import stream_from_key
 ACCOUNTANT = "Renyi differential privacy of the subsampled Gaussian mechanism (Mironov et al., 2019), by Opacus"
 RANDOM_SOURCE = "a 128-bit secret of the operating system, not kept; normal numbers by torch's Mersenne Twister"
 PHYSICAL = 16  # images whose own gradients are in memory at once
-ORDERS = tuple(1 + x / 10 for x in range(1, 100)) + tuple(range(12, 64))
+ORDERS = (*(1 + x / 10 for x in range(1, 100)), *range(12, 64), 80, 96, 128, 192, 256)
 
 
 @dataclass(frozen=True)
