@@ -229,6 +229,10 @@ class ImagingSpec(RecipePart):
         {},
         description="of engine mri: parameters of a contrast, a value or [lowest, highest], e.g. {T1w = {te_ms = 3}}",
     )
+    effects: dict[str, dict[str, float | tuple[float, float]]] = Field(
+        {},
+        description="of engine mri: what the scanner adds, e.g. {motion = {probability = 0.2}, slices = {}}",
+    )
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
 
     @model_validator(mode="after")
@@ -334,7 +338,7 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
         del asked["imaging"]["model"]
     else:
         asked["imaging"]["model"] = drop_name(asked["imaging"]["model"])
-    for key in ("redraws", "field_strength_t", "protocol"):
+    for key in ("redraws", "field_strength_t", "protocol", "effects"):
         if asked["imaging"][key] in (None, {}):
             del asked["imaging"][key]
     if asked.get("evaluation", ...) is None:

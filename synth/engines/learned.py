@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # they load torch
 WHITE = 65535  # stored value of intensity 1
 NONE = "none"  # no label of a set
 REDRAWS = 2  # times that a miss is drawn again, unless the recipe says otherwise
-_UNUSED = ("resolution_mm", "snr", "field_strength_t", "protocol")  # of a recipe's imaging: the model decides them
+_UNUSED = ("resolution_mm", "snr", "field_strength_t", "protocol", "effects")  # the model decides them
 
 
 class LearnedEngine:

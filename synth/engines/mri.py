@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from synth.engines.mri_render import render_visit, tissue_signals
 from synth.errors import SpecError
-from synth.measure import measure_image
 from synth.nouns import Image, Scan, Subject, Visit
-from synth.physics import anatomy, render
-from synth.physics.acquisition import Channel, draw_acquisition, list_channels, reconstruct, request_signals
-from synth.physics.bias import bias_at_nodes
+from synth.physics import anatomy
+from synth.physics.acquisition import draw_acquisition
+from synth.physics.effects.checking import check_effects, thin_most
 from synth.physics.grid import Grid
-from synth.physics.relaxation import RELAXATION, TISSUES, Tissue, draw_relaxation
+from synth.physics.relaxation import RELAXATION, Tissue, draw_relaxation
 from synth.physics.sequences.checking import check_contrasts, check_field_strength, check_protocols
 from synth.physics.template import TEMPLATE_VERSION
 from synth.seeds import stream, stream_key
 from synth.spec import CohortSpec
+
+__all__ = ["MriEngine", "tissue_signals"]
 
 RESOLUTIONS_MM = (1.0, 2.0)
 _USUAL_FIELDS_T = (1.5, 3.0)  # of populations, unless a recipe says otherwise
@@ -58,6 +57,7 @@ class MriEngine:
         check_contrasts(spec.imaging.contrasts)
         check_field_strength(spec.imaging.field_strength_t)
         check_protocols(spec.imaging.contrasts, spec.imaging.protocol, _list_fields(spec))
+        check_effects(spec.imaging.effects)
         if spec.imaging.resolution_mm not in RESOLUTIONS_MM:
             raise SpecError(
                 f"imaging.resolution_mm: {spec.imaging.resolution_mm:g} is not available in engine 'mri'; "
@@ -76,7 +76,7 @@ class MriEngine:
 
     def image_bytes(self, spec: CohortSpec) -> int:
         """Return the uncompressed bytes of one volume (uint16)."""
-        return 2 * math.prod(Grid(spec.imaging.resolution_mm).shape)
+        return 2 * math.prod(Grid(spec.imaging.resolution_mm).shape) // thin_most(spec.imaging)
 
     def network_precision(self, spec: CohortSpec) -> None:
         """No network draws."""
@@ -84,7 +84,8 @@ class MriEngine:
     def warm_up(self, spec: CohortSpec) -> None:
         """Load the anatomy at the recipe's resolution and compile the kernels on a tiny grid."""
         anatomy.template_for(Grid(spec.imaging.resolution_mm))
-        tiny = spec.model_copy(update={"imaging": spec.imaging.model_copy(update={"resolution_mm": 16.0})})
+        small = {"resolution_mm": 16.0, "effects": {}}
+        tiny = spec.model_copy(update={"imaging": spec.imaging.model_copy(update=small)})
         visit = Visit(0, 0.0, 50.0, 1100.0, 25.0, 20.0)
         subject = Subject("warm-up", "warm-up", 0, 50.0, "F", "", 1450.0, "", "", 1.5, 1.0, (visit,))
         self.render(self.draw_scans(tiny, subject))
@@ -150,7 +151,7 @@ class MriEngine:
         """Render ``scans``; those of one subject and visit share one pass over the anatomy."""
         images: list[Image] = []
         for _, group in itertools.groupby(scans, key=lambda scan: (scan.subject_id, scan.visit)):
-            images += _render_visit(list(group), self.threads)
+            images += render_visit(list(group), self.threads)
         return images
 
 
@@ -181,72 +182,3 @@ def _list_fields(spec: CohortSpec) -> tuple[float, ...]:
         return (spec.imaging.field_strength_t,)
     asked = spec.population.where.field_strength_t or _USUAL_FIELDS_T
     return tuple(field for field in asked if field in RELAXATION)
-
-
-def tissue_signals(scan: Scan) -> dict[str, float]:
-    """Return the noise-free signal of each tissue in ``scan``, relative to fully relaxed water, or a map's value."""
-    return request_signals(scan.kind, scan.parameters)
-
-
-def _anatomy_nodes(grid: Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
-    solution = head["solution"]
-    return anatomy.template_coordinates(
-        grid,
-        anatomy.template_for(grid),
-        anatomy.shape_from_json(head["shape"]),
-        anatomy.Pose(tuple(head["pose"]["rotation_deg"]), tuple(head["pose"]["shift_mm"])),
-        solution["scale"],
-        solution["ventricle_added_ml"],
-    )
-
-
-def _render_visit(scans: list[Scan], threads: int) -> list[Image]:
-    """Render the scans of one subject and visit in one pass of the fused kernel."""
-    head = scans[0].parameters
-    grid, solution = Grid(head["resolution_mm"]), head["solution"]
-    template = anatomy.template_for(grid)
-    nodes = _anatomy_nodes(grid, head)
-    channels = [list_channels(scan.kind, scan.parameters) for scan in scans]
-    flat = [channel for group in channels for channel in group]
-    bias = [bias_at_nodes(grid, channel.bias_key, channel.bias_range, nodes, template) for channel in flat]
-    seen = render.render_volumes(
-        grid,
-        template,
-        np.concatenate([nodes, np.stack(bias, axis=-1)], axis=-1).astype(np.float32),
-        float(np.exp(solution["log_fluid_gain"])),
-        anatomy.visible_lesions(
-            template, anatomy.shape_from_json(head["shape"]), solution["lesion_count"], solution["lesion_radius_scale"]
-        ),
-        signals=np.asarray([[channel.signals[name] for name in TISSUES] for channel in flat], np.float32),
-        sigma=np.asarray([channel.sigma for channel in flat]).astype(np.float32),
-        scale=np.asarray([channel.scale for channel in flat]).astype(np.float32),
-        keys=np.asarray([channel.noise_words for channel in flat], np.uint32),
-        threads=threads,
-    )
-    images, first = [], 0
-    for scan, group in zip(scans, channels, strict=True):
-        volumes = seen.images[first : first + len(group)]
-        images.append(_make_image(scan, grid, volumes, group, {"tissue": seen.tissue, "lesion": seen.lesion}))
-        first += len(group)
-    return images
-
-
-def _make_image(
-    scan: Scan,
-    grid: Grid,
-    volumes: NDArray[np.uint16],
-    channels: Sequence[Channel],
-    masks: Mapping[str, NDArray[np.uint8]],
-) -> Image:
-    stored = reconstruct(scan.kind, scan.parameters, volumes, channels)
-    image = Image(
-        image_id=f"{scan.scan_id}-0",
-        scan=scan,
-        pixels=stored.pixels,
-        affine=grid.affine,
-        spacing_mm=(grid.resolution_mm,) * 3,
-        intensity_scale=stored.scale,
-        intensity_unit=stored.unit,
-        masks=masks,
-    )
-    return measure_image(image, tissue_signals(scan))

@@ -10,8 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from synth.measure.regions import RegionStatistics, measure_regions
 from synth.nouns import Image, Measurement
+
+Labels = tuple[Mapping[str, NDArray[np.uint8]], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +79,27 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def measure_image(image: Image, signals: Mapping[str, float]) -> Image:
+def measure_image(
+    image: Image, signals: Mapping[str, float], spoilt: frozenset[str] = frozenset(), labels: Labels | None = None
+) -> Image:
     """Return ``image`` with its measurements; ``signals`` are the requested pure-tissue signals by tissue.
 
-    What was not requested is not measured: a map has no signal-to-noise ratio.
+    What was not requested is not measured: a map has no signal-to-noise ratio, and an effect of the scanner that was
+    asked for may leave none to speak of (``spoilt``). Volumes are those of ``labels`` (masks and their spacing) where
+    the image's own are cut into thick slices.
     """
     assert image.spacing_mm is not None  # a physics engine knows its grid
     requested = {**image.scan.parameters["requested"], "snr": image.scan.parameters.get("snr", math.nan)}
     seen = measure_regions(image.pixels, image.masks["tissue"], image.masks["lesion"], image.spacing_mm)
+    whole = seen
+    if labels is not None:
+        masks, spacing_mm = labels
+        whole = measure_regions(masks["tissue"].astype(np.uint16), masks["tissue"], masks["lesion"], spacing_mm)
     found = []
     for name, measure in MEASURES.items():
         wanted = measure.requested(requested, signals)
-        if math.isnan(wanted):
+        if math.isnan(wanted) or name in spoilt:
             continue
-        found.append(Measurement(name, measure.unit, wanted, measure.measured(seen), measure.tolerance(wanted)))
+        measured = measure.measured(whole if measure.unit == "mL" else seen)
+        found.append(Measurement(name, measure.unit, wanted, measured, measure.tolerance(wanted)))
     return replace(image, measurements=tuple(found))

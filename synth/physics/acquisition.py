@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.physics.effects.chain import draw_effects
+from synth.physics.effects.transmit import scale_protocol
 from synth.physics.relaxation import TISSUES, Tissue
 from synth.physics.sequences import SEQUENCES
 from synth.physics.sequences.base import Draw, Protocol
@@ -24,18 +26,30 @@ _STORED_MAXIMUM = 3000.0  # stored value of the brightest tissue before bias and
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One volume that the kernel renders: the signal of each tissue, noise, receive bias and stored unit.
+    """One volume that is acquired: contrast and row, the signal of each tissue, noise, receive bias and stored unit.
 
     ``sigma`` is the standard deviation of the noise per channel of the receiver, in the unit of the signal; ``scale``
     is the stored value per unit of signal.
     """
 
+    kind: str
+    row: Mapping[str, Any]
     signals: dict[str, float]
     sigma: float
     scale: float
     bias_range: float
     bias_key: int
-    noise_words: tuple[int, int]
+    noise_key: int
+
+    @property
+    def series(self) -> str:
+        """The name of the series that the contrast belongs to."""
+        return SEQUENCES[self.kind].series or self.kind
+
+    @property
+    def noise_words(self) -> tuple[int, int]:
+        """The key of the kernel's noise."""
+        return key_words(self.noise_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,9 @@ def draw_acquisition(
     protocol = sequence.draw_protocol(Draw(generator, person, tissues, field_strength_t, wanted))
     snr = float(generator.uniform(*spec.imaging.snr))
     bias_range = float(generator.uniform(0.1, 0.4))
-    shared = {"bias_range": bias_range, "bias_key": key(f"bias/{series}")}
+    shared: dict[str, Any] = {"bias_range": bias_range, "bias_key": key(f"bias/{series}")}
+    effects = draw_effects(spec.imaging.effects, spec.seed, subject_index, visit, series, field_strength_t)
+    own_effects = {"effects": effects} if effects else {}
     parts = sequence.map.split(protocol) if sequence.map is not None else {kind: protocol}
     drawn = [
         {"protocol": dict(one), "snr": snr * _share_of_snr(name, one, tissues), "noise_key": key(f"noise/{name}")}
@@ -76,9 +92,9 @@ def draw_acquisition(
     ]
     if sequence.map is None:
         [own] = drawn
-        return {"protocol": own["protocol"], "snr": own["snr"], **shared, "noise_key": own["noise_key"]}
+        return {"protocol": own["protocol"], "snr": own["snr"], **shared, "noise_key": own["noise_key"]} | own_effects
     named = [{"kind": name, **one} for name, one in zip(parts, drawn, strict=True)]
-    return {"protocol": protocol, **shared, "parts": named}
+    return {"protocol": protocol, **shared, "parts": named} | own_effects
 
 
 def _share_of_snr(kind: str, protocol: Protocol, tissues: Mapping[str, Tissue]) -> float:
@@ -102,6 +118,13 @@ def request_signals(kind: str, parameters: Mapping[str, Any]) -> dict[str, float
     return {name: sequence.signal(name, Tissue(**tissues[name]), protocol) for name in TISSUES}
 
 
+def signals_at_level(kind: str, row: Mapping[str, Any], level: float) -> dict[str, float]:
+    """Return the signal of each tissue where flip angles are ``level`` times the nominal ones."""
+    protocol, factor = scale_protocol(row["protocol"], level)
+    scaled = request_signals(kind, {**row, "protocol": protocol})
+    return {name: factor * value for name, value in scaled.items()}
+
+
 def list_channels(kind: str, parameters: Mapping[str, Any]) -> list[Channel]:
     """Return what the kernel renders for a scan's row: one channel, or those that its map is computed from."""
     channels = []
@@ -110,12 +133,14 @@ def list_channels(kind: str, parameters: Mapping[str, Any]) -> list[Channel]:
         signals = request_signals(row["kind"], row)
         channels.append(
             Channel(
+                row["kind"],
+                row,
                 signals,
                 signals["wm"] / row["snr"],
                 _STORED_MAXIMUM / max(signals.values()),
                 row["bias_range"],
                 int(row["bias_key"], 16),
-                key_words(int(row["noise_key"], 16)),
+                int(row["noise_key"], 16),
             )
         )
     return channels

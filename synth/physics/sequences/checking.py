@@ -53,12 +53,13 @@ def check_protocols(
                 + suggest_nearest(name, series)
             )
         for parameter, value in wanted.items():
-            _check_value(f"imaging.protocol.{name}.{parameter}", parameter, value, series[name].parameters)
+            check_value(f"imaging.protocol.{name}.{parameter}", parameter, value, series[name].parameters)
         for field_strength_t, rule in itertools.product(field_strengths_t, series[name].rules):
             _check_rule(f"imaging.protocol.{name}", rule, series[name], wanted, field_strength_t)
 
 
-def _check_value(field: str, name: str, value: float | Range, known: Mapping[str, Parameter]) -> None:
+def check_value(field: str, name: str, value: float | Range, known: Mapping[str, Parameter]) -> None:
+    """Raise SpecError if parameter ``name`` is unknown or ``value`` beyond its limits; ``field`` is its place."""
     if name not in known:
         raise SpecError(f"{field}: unknown parameter.{suggest_nearest(name, known)} Known: {', '.join(known)}.")
     parameter = known[name]

@@ -1,0 +1,175 @@
+"""How the rows of one visit become images: one pass of the kernel for contrasts without effects, one for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from synth.measure import measure_image
+from synth.nouns import Image, Scan
+from synth.physics import anatomy, render
+from synth.physics.acquisition import Channel, Stored, list_channels, reconstruct, request_signals, signals_at_level
+from synth.physics.bias import bias_at_nodes
+from synth.physics.effects.base import Volume
+from synth.physics.effects.chain import Scene, apply_effects, find_spoilt
+from synth.physics.effects.distortion import place_cavities
+from synth.physics.effects.slices import plan_slices, slice_affine, vote_slices
+from synth.physics.effects.transmit import choose_levels, transmit_field, weigh_levels
+from synth.physics.grid import Grid, node_positions_mm
+from synth.physics.relaxation import TISSUES
+
+_CLEAN_MAXIMUM = 20000.0  # stored value of the brightest tissue before effects; receive bias is cut at 3
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One volume of the kernel: the signal of each tissue, the field that multiplies it, noise and stored unit."""
+
+    signals: Mapping[str, float]
+    field: NDArray[np.float64]
+    sigma: float
+    scale: float
+    noise_words: tuple[int, int]
+
+
+def tissue_signals(scan: Scan) -> dict[str, float]:
+    """Return the noise-free signal of each tissue in ``scan``, relative to fully relaxed water, or a map's value."""
+    return request_signals(scan.kind, scan.parameters)
+
+
+def render_visit(scans: list[Scan], threads: int) -> list[Image]:
+    """Render the scans of one subject and visit, in order."""
+    plain = [scan for scan in scans if "effects" not in scan.parameters]
+    made = {id(scan): image for scan, image in zip(plain, _render_plain(plain, threads), strict=True)}
+    return [made[id(scan)] if id(scan) in made else _render_with_effects(scan, threads) for scan in scans]
+
+
+def _render_plain(scans: list[Scan], threads: int) -> list[Image]:
+    if not scans:
+        return []
+    grid = Grid(scans[0].parameters["resolution_mm"])
+    nodes = _anatomy_nodes(grid, scans[0].parameters)
+    channels = [list_channels(scan.kind, scan.parameters) for scan in scans]
+    layers = [
+        Layer(one.signals, _bias(grid, nodes, one), one.sigma, one.scale, one.noise_words)
+        for group in channels
+        for one in group
+    ]
+    seen = _render_layers(grid, nodes, scans[0].parameters, layers, threads)
+    images, first = [], 0
+    for scan, group in zip(scans, channels, strict=True):
+        volumes = seen.images[first : first + len(group)]
+        stored = reconstruct(scan.kind, scan.parameters, volumes, group)
+        images.append(_make_image(scan, stored, grid, {"tissue": seen.tissue, "lesion": seen.lesion}))
+        first += len(group)
+    return images
+
+
+def _render_with_effects(scan: Scan, threads: int) -> Image:
+    """Render one scan without noise, then send each of its channels through the chain of effects."""
+    row = scan.parameters
+    grid, effects = Grid(row["resolution_mm"]), row["effects"]
+    nodes = _anatomy_nodes(grid, row)
+    channels = list_channels(scan.kind, row)
+    volumes = []
+    for channel in channels:
+        layers = _list_layers(grid, channel, _bias(grid, nodes, channel), effects)
+        seen = _render_layers(grid, nodes, row, layers, threads)
+        clean: Volume = np.zeros(grid.shape, np.float32)
+        for volume, layer in zip(seen.images, layers, strict=True):
+            clean += volume * np.float32(1 / layer.scale)
+        seen_with = apply_effects(clean, effects, _set_scene(scan, grid, channel))
+        volumes.append(np.clip(np.rint(seen_with * np.float32(channel.scale)), 0, 65535).astype(np.uint16))
+    stored = reconstruct(scan.kind, row, np.stack(volumes), channels)
+    return _make_image(scan, stored, grid, {"tissue": seen.tissue, "lesion": seen.lesion})
+
+
+def _list_layers(grid: Grid, channel: Channel, bias: NDArray[np.float64], effects: Mapping[str, Any]) -> list[Layer]:
+    """Return the noise-free layers of a channel: one, or one for each level of the transmit field."""
+    scale = _CLEAN_MAXIMUM / max(channel.signals.values())
+    if "transmit" not in effects:
+        return [Layer(channel.signals, bias, 0.0, scale, channel.noise_words)]
+    field = transmit_field(node_positions_mm(grid), effects["transmit"])
+    levels = choose_levels(field)
+    weights = weigh_levels(field, levels)
+    layers = []
+    for number, level in enumerate(levels.tolist()):
+        signals = signals_at_level(channel.kind, channel.row, level)
+        own = _CLEAN_MAXIMUM / max(signals.values())
+        layers.append(Layer(signals, bias * weights[..., number], 0.0, own, channel.noise_words))
+    return layers
+
+
+def _set_scene(scan: Scan, grid: Grid, channel: Channel) -> Scene:
+    row = scan.parameters
+    turn = Rotation.from_euler("xyz", row["pose"]["rotation_deg"], degrees=True).as_matrix()
+    size = row["solution"]["scale"] * np.asarray(row["shape"]["stretch"])
+    radius_mm = row["effects"].get("distortion", {}).get("radius_mm", 0.0)
+    cavities = place_cavities(radius_mm, size, turn, np.asarray(row["pose"]["shift_mm"]), anatomy.CENTRE_MM)
+    field_strength_t = float(scan.field_strength_t or 0.0)
+    return Scene(grid.affine, channel.series, field_strength_t, cavities, channel.sigma, channel.noise_key)
+
+
+def _bias(grid: Grid, nodes: NDArray[np.float64], channel: Channel) -> NDArray[np.float64]:
+    return bias_at_nodes(grid, channel.bias_key, channel.bias_range, nodes, anatomy.template_for(grid))
+
+
+def _anatomy_nodes(grid: Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
+    solution = head["solution"]
+    return anatomy.template_coordinates(
+        grid,
+        anatomy.template_for(grid),
+        anatomy.shape_from_json(head["shape"]),
+        anatomy.Pose(tuple(head["pose"]["rotation_deg"]), tuple(head["pose"]["shift_mm"])),
+        solution["scale"],
+        solution["ventricle_added_ml"],
+    )
+
+
+def _render_layers(
+    grid: Grid, nodes: NDArray[np.float64], head: Mapping[str, Any], layers: Sequence[Layer], threads: int
+) -> render.Rendering:
+    """Render ``layers`` and the labels in one pass of the fused kernel."""
+    template, solution = anatomy.template_for(grid), head["solution"]
+    return render.render_volumes(
+        grid,
+        template,
+        np.concatenate([nodes, np.stack([layer.field for layer in layers], axis=-1)], axis=-1).astype(np.float32),
+        float(np.exp(solution["log_fluid_gain"])),
+        anatomy.visible_lesions(
+            template, anatomy.shape_from_json(head["shape"]), solution["lesion_count"], solution["lesion_radius_scale"]
+        ),
+        signals=np.asarray([[layer.signals[name] for name in TISSUES] for layer in layers], np.float32),
+        sigma=np.asarray([layer.sigma for layer in layers]).astype(np.float32),
+        scale=np.asarray([layer.scale for layer in layers]).astype(np.float32),
+        keys=np.asarray([layer.noise_words for layer in layers], np.uint32),
+        threads=threads,
+    )
+
+
+def _make_image(scan: Scan, stored: Stored, grid: Grid, masks: dict[str, NDArray[np.uint8]]) -> Image:
+    """Return the image with its measurements; volumes are measured on the labels before they were cut into slices."""
+    effects = scan.parameters.get("effects", {})
+    affine, spacing_mm, own = grid.affine, (grid.resolution_mm,) * 3, masks
+    if "slices" in effects:
+        slices = plan_slices(grid.shape, grid.resolution_mm, effects["slices"])
+        affine, own = slice_affine(affine, slices), vote_slices(masks, slices)
+        x, y, z = (slices.spacing_mm if axis == slices.axis else grid.resolution_mm for axis in range(3))
+        spacing_mm = (x, y, z)
+    image = Image(
+        image_id=f"{scan.scan_id}-0",
+        scan=scan,
+        pixels=stored.pixels,
+        affine=affine,
+        spacing_mm=spacing_mm,
+        intensity_scale=stored.scale,
+        intensity_unit=stored.unit,
+        masks=own,
+    )
+    whole = (masks, (grid.resolution_mm,) * 3) if "slices" in effects else None
+    return measure_image(image, tissue_signals(scan), find_spoilt(effects), whole)

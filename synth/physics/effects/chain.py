@@ -1,0 +1,175 @@
+"""The chain of effects: drawn for a scan, then applied to its noise-free image in the order of EFFECTS.
+
+object -> fields -> slices -> each coil and pose -> k-space, noise -> lines -> image -> combined magnitude
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from synth.physics.effects import EFFECTS
+from synth.physics.effects.base import Encoding, KSpace, Values, Volume
+from synth.physics.effects.coils import Unfolding, make_sensitivities
+from synth.physics.effects.distortion import bandwidth_hz, field_hz, shift_voxels
+from synth.physics.effects.motion import acquire_moving, list_poses, move_volume, shift_phase
+from synth.physics.effects.slices import average_slices, plan_slices
+from synth.physics.sequences.base import Wanted
+from synth.seeds import stream, stream_from_key
+
+ALWAYS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What effects need to know of a scan besides its image: geometry, series, field, cavities, noise."""
+
+    affine: NDArray[np.float64]
+    series: str
+    field_strength_t: float
+    cavities_mm: list[tuple[NDArray[Any], float]]
+    sigma: float
+    noise_key: int
+
+
+def draw_effects(
+    wanted: Mapping[str, Wanted], seed: int, subject_index: int, visit: int, series: str, field_strength_t: float
+) -> dict[str, dict[str, Any]]:
+    """Draw the effects of a scan: those that strike it (``probability``), with every parameter, in order."""
+    drawn = {}
+    for name, effect in EFFECTS.items():
+        if name not in wanted:
+            continue
+        stage = f"mri/effects/{name}" + ("" if effect.shared else f"/{series}")
+        generator = stream(seed, subject_index, visit, stage)
+        strikes = generator.random() < _pick(wanted[name].get("probability", ALWAYS), generator.random())
+        values: dict[str, Any] = {}
+        for key, parameter in effect.parameters.items():
+            usual = parameter.usual_range(field_strength_t)
+            assert usual is not None  # effects derive lists only
+            asked = wanted[name].get(key, usual)
+            low, high = asked if isinstance(asked, tuple) else (asked, asked)
+            place = generator.random()
+            whole = min(math.floor(low + (high + 1 - low) * place), high)
+            values[key] = float(whole if parameter.whole else low + (high - low) * place)
+        if strikes:
+            drawn[name] = effect.derive(values, generator)
+    return drawn
+
+
+def _pick(asked: float | tuple[float, float], place: float) -> float:
+    low, high = asked if isinstance(asked, tuple) else (asked, asked)
+    return low + (high - low) * place
+
+
+def find_spoilt(effects: Mapping[str, Values]) -> frozenset[str]:
+    """Return the measurements that no longer say what was asked for under ``effects``."""
+    return frozenset().union(*(EFFECTS[name].spoils for name in effects))
+
+
+def choose_encoding(effects: Mapping[str, Values]) -> Encoding:
+    """Return how a scan is encoded: three axes with lines along y, or two in the plane of its slices."""
+    if "slices" not in effects:
+        return Encoding()
+    across = int(effects["slices"]["axis"])
+    return Encoding(tuple(axis for axis in range(3) if axis != across), 2 if across == 1 else 1)
+
+
+def list_positions(shape: Sequence[int], affine: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return the coordinates in millimetres along each axis of a volume whose affine is diagonal."""
+    return [affine[axis, 3] + affine[axis, axis] * np.arange(count) for axis, count in enumerate(shape)]
+
+
+def apply_effects(clean: Volume, effects: Mapping[str, Values], scene: Scene) -> Volume:
+    """Return the magnitude of the noise-free ``clean``, with noise and all of ``effects`` but the transmit field."""
+    encoding = choose_encoding(effects)
+    if "distortion" in effects:
+        clean = _distort(clean, effects["distortion"], scene, encoding)
+    spacing_mm = [float(scene.affine[axis, axis]) for axis in range(3)]
+    positions = list_positions(clean.shape, scene.affine)
+    if "slices" in effects:
+        slices = plan_slices(clean.shape, spacing_mm[0], effects["slices"])
+        positions[slices.axis] = np.interp(slices.centres, np.arange(clean.shape[slices.axis]), positions[slices.axis])
+        clean = average_slices(clean, slices)
+        spacing_mm[slices.axis] = slices.spacing_mm
+    moved = _move(clean, effects, spacing_mm, encoding)
+    return _combine(moved, effects, scene, encoding, positions)
+
+
+def _distort(clean: Volume, values: Values, scene: Scene, encoding: Encoding) -> Volume:
+    """Shift voxels along the lines of echo-planar readouts, along the readout of others."""
+    readout = next(axis for axis in encoding.axes if axis != encoding.lines)
+    axis = encoding.lines if scene.series == "DWI" else readout
+    grid = np.stack(np.meshgrid(*list_positions(clean.shape, scene.affine), indexing="ij"), axis=-1)
+    hz = field_hz(grid, scene.cavities_mm, scene.field_strength_t)
+    return shift_voxels(clean, hz / bandwidth_hz(values, scene.series), axis)
+
+
+def _move(
+    clean: Volume, effects: Mapping[str, Values], spacing_mm: Sequence[float], encoding: Encoding
+) -> list[tuple[float, Volume, KSpace]]:
+    """Return the volume in each pose of the scan, with the time at which it starts and the phases of its shift."""
+    if "motion" not in effects:
+        return [(0.0, clean, np.ones((1, 1, 1), np.complex64))]
+    return [
+        (time, move_volume(clean, spacing_mm, pose), shift_phase(clean.shape, spacing_mm, pose, encoding.axes))
+        for time, pose in list_poses(effects["motion"])
+    ]
+
+
+def _combine(
+    moved: list[tuple[float, Volume, KSpace]],
+    effects: Mapping[str, Values],
+    scene: Scene,
+    encoding: Encoding,
+    positions: list[NDArray[np.float64]],
+) -> Volume:
+    """Acquire with each coil and combine: one magnitude, the root of the sum of squares, or SENSE."""
+    shape = moved[0][1].shape
+    generator = stream_from_key(scene.noise_key)
+    undersampling, coils = effects.get("undersampling"), effects.get("coils")
+    unfolding = None
+    if undersampling is not None and undersampling["sense"]:
+        unfolding = Unfolding(shape, int(undersampling["acceleration"]), encoding.lines)
+    power = np.zeros(shape, np.float32)
+    for sensitivity in [None] if coils is None else make_sensitivities(positions, int(coils["count"]), coils["turn"]):
+        image = _acquire(moved, sensitivity, effects, scene.sigma, encoding, generator)
+        if unfolding is not None and sensitivity is not None:
+            unfolding.add(sensitivity, image)
+        else:
+            power += image.real**2 + image.imag**2
+    return np.asarray(np.sqrt(power) if unfolding is None else np.abs(unfolding.solve()), np.float32)
+
+
+def _acquire(
+    moved: list[tuple[float, Volume, KSpace]],
+    sensitivity: KSpace | None,
+    effects: Mapping[str, Values],
+    sigma: float,
+    encoding: Encoding,
+    generator: np.random.Generator,
+) -> KSpace:
+    """Return the complex image of one coil: k-space, complex Gaussian noise, lines, and back.
+
+    Where nothing acts on k-space, noise is added to the image: the orthonormal FFT leaves it as it is.
+    """
+    operators = [(name, effect.kspace) for name, effect in EFFECTS.items() if name in effects and effect.kspace]
+    still = not operators and len(moved) == 1
+    if still:
+        clean = moved[0][1]
+        k = np.asarray(clean if sensitivity is None else clean * sensitivity, np.complex64)
+    else:
+        k = acquire_moving(moved, sensitivity, encoding)
+    for part in (k.real, k.imag):
+        part += np.float32(sigma) * generator.standard_normal(k.shape, np.float32)
+    if still:
+        return k
+    for name, operator in operators:  # in the order of EFFECTS: rows do not keep that of their keys
+        k = np.asarray(operator(k, effects[name], encoding), np.complex64)
+    return np.asarray(fft.ifftn(k, axes=encoding.axes, norm="ortho"), np.complex64)

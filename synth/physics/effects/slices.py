@@ -1,0 +1,83 @@
+"""Thick slices: voxels are long along one axis, and slices do not end sharply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from synth.physics.effects.base import Effect, Values, Volume
+from synth.physics.grid import LABELS
+from synth.physics.sequences.base import Parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Slices along ``axis``: ``weights`` (slice, voxel) sum to 1 over the voxels; ``centres`` in voxels."""
+
+    axis: int
+    spacing_mm: float
+    centres: NDArray[np.float64]
+    weights: NDArray[np.float32]
+
+
+def slice_profile(distance_mm: NDArray[np.float64], thickness_mm: float, edge: float) -> NDArray[np.float64]:
+    """Return the sensitivity of a slice at a distance from its middle: a box of ``thickness_mm`` with soft edges.
+
+    The box is convolved with a Gaussian of standard deviation ``edge`` times the thickness, so the width at half of the
+    middle stays the thickness. Source: Bernstein, King, Zhou (2004), section 8.1, for pulses of few lobes.
+    """
+    half, soft = thickness_mm / 2, np.sqrt(2) * edge * thickness_mm
+    return np.asarray((erf((distance_mm + half) / soft) - erf((distance_mm - half) / soft)) / 2)
+
+
+def plan_slices(shape: tuple[int, ...], spacing_mm: float, values: Values) -> Slices:
+    """Return the slices of a volume: as many as fit, in its middle, ``thickness_mm`` + ``gap_mm`` apart."""
+    axis, step = int(values["axis"]), values["thickness_mm"] + values["gap_mm"]
+    count = max(1, int(shape[axis] * spacing_mm // step))
+    centres = (shape[axis] - 1) / 2 + (np.arange(count) - (count - 1) / 2) * step / spacing_mm
+    distance = (np.arange(shape[axis]) - centres[:, None]) * spacing_mm
+    offsets = np.asarray([-0.375, -0.125, 0.125, 0.375]) * spacing_mm  # a voxel is not a point
+    weights = slice_profile(distance[..., None] + offsets, values["thickness_mm"], values["edge"]).mean(axis=-1)
+    return Slices(axis, step, centres, np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32))
+
+
+def average_slices(volume: Volume, slices: Slices) -> Volume:
+    """Return the volume averaged over each slice."""
+    return np.asarray(
+        np.moveaxis(np.tensordot(slices.weights, volume, (1, slices.axis)), 0, slices.axis), np.float32, order="C"
+    )
+
+
+def vote_slices(masks: Mapping[str, NDArray[np.uint8]], slices: Slices) -> dict[str, NDArray[np.uint8]]:
+    """Return the label that fills most of each thick voxel (tissue), and whether lesions fill half of it."""
+    shares = np.stack(
+        [average_slices((masks["tissue"] == label).astype(np.float32), slices) for label in LABELS.values()]
+    )
+    tissue = np.asarray(list(LABELS.values()), np.uint8)[shares.argmax(axis=0)]
+    lesion = average_slices(masks["lesion"].astype(np.float32), slices) > 0.5
+    return {"tissue": tissue, "lesion": lesion.astype(np.uint8)}
+
+
+def slice_affine(affine: NDArray[np.float64], slices: Slices) -> NDArray[np.float64]:
+    """Return the affine of the volume of slices."""
+    changed = affine.copy()
+    changed[:3, 3] += affine[:3, slices.axis] * slices.centres[0]
+    changed[:3, slices.axis] *= slices.spacing_mm / np.linalg.norm(affine[:3, slices.axis])
+    return changed
+
+
+SLICES = Effect(
+    "thick slices: voxels are long along one axis, through a slice profile",
+    {
+        "thickness_mm": Parameter("mm", "slice thickness", 1, 10, (3, 5)),
+        "gap_mm": Parameter("mm", "gap between slices", 0, 5, (0.0, 1.0)),
+        "axis": Parameter("", "axis across the slices: 0 sagittal, 1 coronal, 2 axial", 0, 2, (2, 2), whole=True),
+        "edge": Parameter("", "softness of the edges over the thickness", 0.01, 0.5, (0.08, 0.15)),
+    },
+    frozenset(),
+    shared=True,
+)
