@@ -8,9 +8,10 @@ Meng et al., CVPR 2023; the mean velocity of Geng et al., 2025), so that Euler's
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from synth.evaluation.images.features.base import Tell, tell_nobody
 from synth.evaluation.images.layout import Floats32
 from synth.evaluation.images.networks import make_generator
 from synth.evaluation.ranks import Ints
+from synth.learned.flow import list_times
 from synth.learned.generator import Generator
 from synth.learned.guidance import guide
 from synth.learned.maps import Labels
@@ -126,6 +128,7 @@ def walk_paths(
     """Return the teacher's ways from noise to images, walked with Heun's method and its own guidance."""
     sampler = teacher.description.sampler
     inner = max(1, round(sampler.steps / spec.steps))  # the teacher's steps in one of the student's
+    times = list_times(inner * spec.steps, teacher.description.architecture.shift)
     codes = encode_requests(teacher, rows, maps, spec, seed)
     shape, size = teacher.place, teacher.description.batch
     places = torch.empty(spec.images, spec.steps + 1, *shape, dtype=torch.float16)
@@ -136,7 +139,7 @@ def walk_paths(
         signal = torch.from_numpy(noise).to(teacher.device)
         places[part, 0] = signal.half().cpu()
         for step in range(spec.steps):
-            signal = _walk(teacher, signal, asked, 1 - step / spec.steps, 1 - (step + 1) / spec.steps, inner)
+            signal = _walk(teacher, signal, asked, times[step * inner : (step + 1) * inner + 1])
             places[part, step + 1] = signal.half().cpu()
         tell("walking the teacher's paths", part.stop, spec.images)
     return Paths(places, codes)
@@ -148,22 +151,21 @@ def _draw_noise(part: slice, shape: tuple[int, ...], seed: int) -> Floats32:
     return np.stack(drawn)
 
 
-def _walk(teacher: Generator, signal: Tensor, codes: Tensor, now: float, later: float, steps: int) -> Tensor:
-    """Return the signal after ``steps`` of Heun's method between two times."""
+def _walk(teacher: Generator, signal: Tensor, codes: Tensor, edges: Sequence[float]) -> Tensor:
+    """Return the signal after the steps of Heun's method between ``edges``, which are times."""
     device, empty = teacher.device.split(":")[0], torch.zeros_like(codes)
-    guidance, edge = teacher.description.sampler.guidance, (now - later) / steps
+    guidance = teacher.description.sampler.guidance
 
     def look(place: Tensor, time: float) -> Tensor:
         times = torch.full((len(place),), time, device=place.device)
         with torch.autocast(device, torch.bfloat16):
             return guide(teacher.network, place, times, codes, empty, guidance).float()
 
-    for step in range(steps):
-        time = now - step * edge
-        velocity = look(signal, time)
-        if time - edge > 1e-6:
-            velocity = (velocity + look(signal + edge * velocity, time - edge)) / 2
-        signal = signal + edge * velocity
+    for now, later in itertools.pairwise(edges):
+        velocity = look(signal, now)
+        if later > 0:
+            velocity = (velocity + look(signal + (now - later) * velocity, later)) / 2
+        signal = signal + (now - later) * velocity
     return signal
 
 
@@ -174,7 +176,10 @@ def _measure(network: nn.Module, paths: Paths, spec: FewStepsSpec, generator: to
     part = torch.randint(0, spec.steps, (spec.batch,), generator=generator)
     before = paths.places[chosen, part].float().to(device)
     after = paths.places[chosen, part + 1].float().to(device)
-    times = (1 - part.float() / spec.steps).to(device)
+    edges = torch.tensor(list_times(spec.steps, float(cast(Any, network).shift)))
+    times, long = edges[part].to(device), (edges[part] - edges[part + 1]).to(device)
     with torch.autocast(device.split(":")[0], torch.bfloat16):
         velocity = network(before, times, paths.codes[chosen].to(device))
-    return torch.as_tensor((velocity.float() - (after - before) * spec.steps).square().mean())
+    return torch.as_tensor(
+        (velocity.float() - (after - before) / long.reshape(-1, *[1] * (before.ndim - 1))).square().mean()
+    )

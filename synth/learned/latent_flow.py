@@ -43,10 +43,16 @@ class LatentNetwork(nn.Module):
                 with_decoder_nonlocal_attn=False,
             )
         self.flow = ConditionedUNet(
-            dimensions, spec.channels, spec.blocks, spec.attention, spec.patch, width, own.latent, labels, own.zoom
-        )
+            dimensions, spec.channels, spec.blocks, spec.attention, spec.patch, width, own.latent, labels, own.zoom,
+            spec.shift,
+        )  # fmt: skip
         self.register_buffer("centre", torch.zeros(own.latent))
         self.register_buffer("log_spread", torch.zeros(own.latent))
+
+    @property
+    def shift(self) -> float:
+        """Of the times that the flow walks through."""
+        return self.flow.shift
 
     def forward(self, places: Tensor, times: Tensor, codes: Tensor) -> Tensor:
         """Return the velocity of standardised places (n, latent, *grid)."""

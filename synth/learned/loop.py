@@ -16,7 +16,7 @@ from synth.learned.changes import change_images, change_maps
 from synth.learned.checkpoints import Checkpoint
 from synth.learned.families import Family
 from synth.learned.private_training import PrivacyPlan, PrivateSteps, plan_privacy
-from synth.learned.recipe import TrainSpec
+from synth.learned.recipe import TrainingSpec, TrainSpec
 from synth.learned.shapes import to_signal
 from synth.learned.stages import Stage
 from synth.seeds import stream
@@ -67,6 +67,11 @@ class Lesson:
     maps: Tensor | None = None
 
 
+def plan_rate(spec: TrainingSpec, step: int, steps: int) -> float:
+    """Return the share of the learning rate at a step: it rises in the warm-up and falls straight to 0 at the end."""
+    return min(1.0, (step + 1) / max(1, spec.warm_up), (steps - step) / max(1.0, spec.fade * steps))
+
+
 class Loop:
     """The state of a training: weights, their average, the optimiser's moments, and the step."""
 
@@ -98,7 +103,7 @@ class Loop:
         if place == 0 and self.step > 0:
             self._begin(stage)
         for group in self.optimiser.param_groups:
-            group["lr"] = stage.rate * min(1.0, (place + 1) / max(1, self.spec.training.warm_up))
+            group["lr"] = stage.rate * plan_rate(self.spec.training, place, stage.steps)
         self.network.train()
         total = self._private.advance(self._measure) if self._private else self._advance_openly()
         if not math.isfinite(total):

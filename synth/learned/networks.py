@@ -23,15 +23,15 @@ class ConditionedUNet(nn.Module):
 
     The code enters where MONAI's network adds the embedding of a class to that of the time. If the network knows
     ``labels``, a label map follows in the code (see maps), on a grid that is ``zoom`` times as fine; each label is a
-    channel beside the image's.
+    channel beside the image's. ``shift`` is of the times that a flow walks through (see flow.bend_time).
     """
 
     def __init__(
         self, dimensions: int, widths: Sequence[int], blocks: int, attention: int, patch: int, width: int,
-        channels: int = 1, labels: int = 0, zoom: int = 1,
+        channels: int = 1, labels: int = 0, zoom: int = 1, shift: float = 1.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.patch, self.width, self.labels, self.zoom = patch, width, labels, zoom
+        self.patch, self.width, self.labels, self.zoom, self.shift = patch, width, labels, zoom, shift
         places = patch**dimensions
         drawn = (labels + 1) * (patch * zoom) ** dimensions if labels else 0
         levels = len(widths)

@@ -16,6 +16,12 @@ from synth.learned.shapes import MOST_PIXELS
 from synth.spec import MAX_NAME, Probability, RecipePart, Unique, check_name, explain_problems
 
 FLOWS = ("flow", "latent-flow")  # families that walk along straight lines from noise to an image
+_LATER = {
+    "labels": None,
+    "autoencoder": None,
+    "shift": 1.0,
+    "fade": 0.0,
+}  # came later: recipes without them keep their hash
 MAPPED = (*FLOWS, "ddpm")  # families that can be given a label map
 
 
@@ -42,11 +48,17 @@ class AutoencoderSpec(RecipePart):
 class ArchitectureSpec(RecipePart):
     """Which family of models, and how large its network is. Each family says which of these it uses."""
 
-    name: str = Field("flow", description="family: see `cohortium describe`")
+    name: str = Field("flow", description="family: flow, latent-flow, ddpm, vae or gaussian")
     channels: tuple[int, ...] = Field((64, 96, 128), min_length=1, max_length=6, description="width of each level")
     blocks: int = Field(1, ge=1, le=4, description="residual blocks of each level")
     attention: int = Field(1, ge=0, le=6, description="how many of the coarsest levels attend to all places")
     patch: int = Field(2, ge=1, le=8, description="pixels (or latent places) along a side of the finest level's places")
+    shift: float = Field(
+        1.0,
+        ge=0.05,
+        le=20,
+        description="of a flow's times; below 1: more work near the image, where detail comes about",
+    )
     latent: int = Field(64, ge=1, le=4096, description="length of the code of families vae and gaussian")
     autoencoder: AutoencoderSpec | None = Field(None, description="of family latent-flow alone")
 
@@ -86,7 +98,7 @@ class AutoencoderTrainingSpec(RecipePart):
     steps: int = Field(2000, ge=0, le=10_000_000, description="updates; 0 keeps that of the model to start from")
     rate: float = Field(1e-3, gt=0, le=1, description="learning rate after the warm-up")
     error: Literal["absolute", "squared"] = Field("absolute", description="of a pixel that is brought back")
-    divergence: float = Field(0.01, ge=0, le=100, description="weight of a latent number's mean Kullback-Leibler loss")
+    divergence: float = Field(0.001, ge=0, le=100, description="weight of a latent number's mean Kullback-Leibler loss")
 
 
 class TrainingSpec(RecipePart):
@@ -97,6 +109,7 @@ class TrainingSpec(RecipePart):
     accumulate: int = Field(1, ge=1, le=1024, description="parts that a batch is cut into to save memory")
     rate: float = Field(4e-4, gt=0, le=1, description="learning rate after the warm-up")
     warm_up: int = Field(100, ge=0, description="steps in which the rate rises")
+    fade: Probability = Field(0.0, description="share of the steps, the last ones, in which the rate falls to 0")
     decay: float = Field(0.01, ge=0, le=1, description="weight decay of AdamW")
     average: float = Field(0.999, ge=0, lt=1, description="decay of the average of weights that is kept at the end")
     leave_out: Probability = Field(0.1, description="chance that an attribute is hidden, each by itself")
@@ -166,7 +179,7 @@ class TrainSpec(RecipePart):
 
     name: str = Field(description="short name, lower-case letters, digits and dashes", max_length=MAX_NAME)
     description: str = Field("", description="what the model is for, in a sentence or two")
-    reference: str = Field(description="name of the Reference whose training patients are learned from")
+    reference: str = Field(description="Reference whose training patients are learned from, or cohort:NAME")
     patients: Literal["known", "images"] = Field(
         "known", description="images: each counts as a patient, where the reference does not say whose they are"
     )
@@ -250,8 +263,8 @@ class TrainSpec(RecipePart):
         """SHA-256 of everything that decides the weights."""
         asked = self.model_dump(mode="json", exclude={"description", "sampler", "few_steps", "name", "patients"})
         for part in (asked, asked["architecture"], asked["training"]):
-            for later in ("labels", "autoencoder"):  # they came later: recipes without them keep their hash
-                if part.get(later, ...) is None:
+            for later, default in _LATER.items():
+                if part.get(later, ...) == default:
                     del part[later]
         return hashlib.sha256(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -14,6 +14,7 @@ from synth.errors import ModelError
 from synth.evaluation.images.networks import make_generator
 from synth.learned.ddpm import _SCHEDULE
 from synth.learned.families import FAMILIES, find_family
+from synth.learned.flow import bend_time, list_times
 from synth.learned.generator import Generator
 from synth.learned.networks import TIMES, draw_weights
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
@@ -56,8 +57,39 @@ def test_euler_steps_of_a_flow_are_those_of_monai() -> None:
     assert torch.allclose(own, theirs, atol=1e-4)
 
 
+class Faint(torch.nn.Module):
+    """The exact velocity of images whose pixels are normal around 0 with a deviation of 0.05."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, images: torch.Tensor, times: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        time, power = times[0], 0.05**2
+        return ((1 - time) * power - time) / ((1 - time) ** 2 * power + time**2) * images
+
+
+def test_bent_times_keep_faint_detail_in_few_steps() -> None:
+    noise, codes = torch.randn(1, 1, 64, 64, generator=make_generator(0, "test/faint")), torch.zeros(1, 1)
+    sampler = SamplerSpec(steps=8, guidance=1.0)
+    drawn = {
+        shift: FAMILIES["flow"].sample(Faint(shift), noise, codes, codes, sampler).std().item() for shift in (1.0, 0.1)
+    }
+    assert drawn[1.0] < 0.03, "equal steps are too long for what comes about near the image"
+    assert drawn[0.1] == pytest.approx(0.05, rel=0.1)
+
+
+def test_bending_multiplies_odds_and_is_undone_by_its_inverse() -> None:
+    assert bend_time(0.5, 0.25) == pytest.approx(0.2)
+    times = list_times(5, 0.3)
+    assert [bend_time(time, 1 / 0.3) for time in times] == pytest.approx(list_times(5, 1.0))
+    assert (times[0], times[-1]) == (1.0, 0.0)
+
+
 class Decay(torch.nn.Module):
     """Velocity -x, which brings x to x / e in one unit of time; code 1 doubles it."""
+
+    shift = 1.0
 
     def forward(self, images: torch.Tensor, times: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         return -images * (1 + codes[:, :1, None, None])

@@ -12,7 +12,8 @@ import torch
 
 from synth.errors import ModelError, StorageError
 from synth.learned.checkpoints import PREFIX, read_checkpoint
-from synth.learned.recipe import TrainSpec, parse_train_spec
+from synth.learned.loop import plan_rate
+from synth.learned.recipe import TrainingSpec, TrainSpec, parse_train_spec
 from synth.learned.training import Trained, identify_training, train_model
 from tests.synth.learned.faces import RECIPE, draw_faces
 
@@ -44,6 +45,12 @@ def test_a_training_that_was_stopped_ends_with_the_weights_of_one_that_was_not(t
     assert rest.finished
     assert rest.losses == whole.losses
     assert same(rest, whole)
+
+
+def test_the_rate_rises_holds_and_falls_to_nothing() -> None:
+    fading, steady = TrainingSpec(warm_up=10, fade=0.5), TrainingSpec(warm_up=0)
+    assert [plan_rate(fading, step, 100) for step in (0, 9, 50, 75, 99)] == pytest.approx([0.1, 1, 1, 0.5, 0.02])
+    assert {plan_rate(steady, step, 100) for step in range(100)} == {1.0}
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
