@@ -11,6 +11,7 @@ from synth.engines import ENGINES
 from synth.evaluation.metrics import METRICS
 from synth.evaluation.policy import list_policies, load_policy
 from synth.measure import MEASURES
+from synth.physics.effects import EFFECTS
 from synth.physics.sequences import SEQUENCES
 from synth.population import POPULATIONS
 from synth.population.families import FAMILIES
@@ -27,6 +28,7 @@ def describe_registries() -> dict[str, dict[str, str]]:
     return {
         "engines": {name: engine.description for name, engine in ENGINES.items()},
         "contrasts of engine mri": {name: sequence.description for name, sequence in SEQUENCES.items()},
+        "effects of engine mri": {name: effect.description for name, effect in EFFECTS.items()},
         "populations": {name: "; ".join(p.describe_sources()[:1]) for name, p in POPULATIONS.items()},
         **{
             f"cleaning of population {name}": _describe_cleaning(report)

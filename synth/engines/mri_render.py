@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,19 @@ from scipy.spatial.transform import Rotation
 from synth.measure import measure_image
 from synth.nouns import Image, Scan
 from synth.physics import anatomy, render
-from synth.physics.acquisition import Channel, Stored, list_channels, reconstruct, request_signals, signals_at_level
+from synth.physics.acquisition import (
+    Channel,
+    Stored,
+    line_weights,
+    list_channels,
+    reconstruct,
+    request_signals,
+    signals_at_level,
+)
 from synth.physics.bias import bias_at_nodes
 from synth.physics.effects.base import Volume
-from synth.physics.effects.chain import Scene, apply_effects, find_spoilt
+from synth.physics.effects.blurring import blur_tissue
+from synth.physics.effects.chain import Scene, apply_effects, choose_encoding, find_spoilt
 from synth.physics.effects.distortion import place_cavities
 from synth.physics.effects.slices import plan_slices, slice_affine, vote_slices
 from synth.physics.effects.transmit import choose_levels, transmit_field, weigh_levels
@@ -28,13 +37,17 @@ _CLEAN_MAXIMUM = 20000.0  # stored value of the brightest tissue before effects;
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One volume of the kernel: the signal of each tissue, the field that multiplies it, noise and stored unit."""
+    """One volume of the kernel: the signal of each tissue, the field that multiplies it, noise and stored unit.
+
+    ``tissue`` names the one that it is the signal of, if it is of one alone.
+    """
 
     signals: Mapping[str, float]
     field: NDArray[np.float64]
     sigma: float
     scale: float
     noise_words: tuple[int, int]
+    tissue: str = ""
 
 
 def tissue_signals(scan: Scan) -> dict[str, float]:
@@ -79,10 +92,10 @@ def _render_with_effects(scan: Scan, threads: int) -> Image:
     volumes = []
     for channel in channels:
         layers = _list_layers(grid, channel, _bias(grid, nodes, channel), effects)
+        if "blurring" in effects:
+            layers = [part for layer in layers for part in _split_tissues(layer)]
         seen = _render_layers(grid, nodes, row, layers, threads)
-        clean: Volume = np.zeros(grid.shape, np.float32)
-        for volume, layer in zip(seen.images, layers, strict=True):
-            clean += volume * np.float32(1 / layer.scale)
+        clean = _sum_layers(seen.images, layers, channel, choose_encoding(effects).lines)
         seen_with = apply_effects(clean, effects, _set_scene(scan, grid, channel))
         volumes.append(np.clip(np.rint(seen_with * np.float32(channel.scale)), 0, 65535).astype(np.uint16))
     stored = reconstruct(scan.kind, row, np.stack(volumes), channels)
@@ -103,6 +116,28 @@ def _list_layers(grid: Grid, channel: Channel, bias: NDArray[np.float64], effect
         own = _CLEAN_MAXIMUM / max(signals.values())
         layers.append(Layer(signals, bias * weights[..., number], 0.0, own, channel.noise_words))
     return layers
+
+
+def _split_tissues(layer: Layer) -> list[Layer]:
+    """Return a layer for each tissue."""
+    return [
+        replace(layer, tissue=name, signals={other: layer.signals[other] * (other == name) for other in TISSUES})
+        for name in TISSUES
+    ]
+
+
+def _sum_layers(images: NDArray[np.uint16], layers: Sequence[Layer], channel: Channel, lines: int) -> Volume:
+    """Return the noise-free image: the sum of its layers, those of a tissue blurred by the echo train first."""
+    clean: Volume = np.zeros(images.shape[1:], np.float32)
+    for name in sorted({layer.tissue for layer in layers}):
+        own = np.zeros_like(clean)
+        for volume, layer in zip(images, layers, strict=True):
+            if layer.tissue == name:
+                own += volume * np.float32(1 / layer.scale)
+        if name:
+            own = blur_tissue(own, line_weights(channel.kind, channel.row, name, own.shape[lines]), lines)
+        clean += own
+    return clean
 
 
 def _set_scene(scan: Scan, grid: Grid, channel: Channel) -> Scene:

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.physics.effects.blurring import fill_lines
 from synth.physics.effects.chain import draw_effects
 from synth.physics.effects.transmit import scale_protocol
 from synth.physics.relaxation import TISSUES, Tissue
 from synth.physics.sequences import SEQUENCES
 from synth.physics.sequences.base import Draw, Protocol
+from synth.physics.sequences.fast_spin_echo import effective_echo
 from synth.seeds import key_words, stream, stream_key
 from synth.spec import CohortSpec
 
@@ -84,6 +86,8 @@ def draw_acquisition(
     bias_range = float(generator.uniform(0.1, 0.4))
     shared: dict[str, Any] = {"bias_range": bias_range, "bias_key": key(f"bias/{series}")}
     effects = draw_effects(spec.imaging.effects, spec.seed, subject_index, visit, series, field_strength_t)
+    if sequence.train is None:
+        effects.pop("blurring", None)
     own_effects = {"effects": effects} if effects else {}
     parts = sequence.map.split(protocol) if sequence.map is not None else {kind: protocol}
     drawn = [
@@ -123,6 +127,14 @@ def signals_at_level(kind: str, row: Mapping[str, Any], level: float) -> dict[st
     protocol, factor = scale_protocol(row["protocol"], level)
     scaled = request_signals(kind, {**row, "protocol": protocol})
     return {name: factor * value for name, value in scaled.items()}
+
+
+def line_weights(kind: str, row: Mapping[str, Any], name: str, count: int) -> NDArray[np.float32]:
+    """Return the weights that the echo train of a contrast gives to ``count`` lines of tissue ``name``."""
+    train, protocol = SEQUENCES[kind].train, row["protocol"]
+    assert train is not None  # contrasts without a train are not struck by blurring
+    effective = effective_echo(protocol["te_ms"], protocol["echo_spacing_ms"]) - 1
+    return fill_lines(count, train(Tissue(**row["relaxation"][name]), protocol), effective)
 
 
 def list_channels(kind: str, parameters: Mapping[str, Any]) -> list[Channel]:

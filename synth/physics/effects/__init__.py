@@ -6,6 +6,7 @@ They act in this order, whatever the order of the recipe: fields, slices, coils 
 from __future__ import annotations
 
 from synth.physics.effects.base import Effect
+from synth.physics.effects.blurring import BLURRING
 from synth.physics.effects.coils import COILS
 from synth.physics.effects.distortion import DISTORTION
 from synth.physics.effects.lines import GHOSTS, GIBBS, PARTIAL_FOURIER, SPIKES, UNDERSAMPLING
@@ -15,6 +16,7 @@ from synth.physics.effects.transmit import TRANSMIT
 
 EFFECTS: dict[str, Effect] = {
     "transmit": TRANSMIT,
+    "blurring": BLURRING,
     "distortion": DISTORTION,
     "slices": SLICES,
     "coils": COILS,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.errors import SpecError
 from synth.physics.relaxation import Tissue
@@ -99,7 +100,8 @@ class Sequence:
     """A contrast: its parameters, the rules they obey, and ``signal(name, tissue, protocol)``.
 
     ``derive`` completes a drawn protocol. Contrasts of one ``series`` share protocol, receive bias and noise level, and
-    recipes set them together. ``reference`` is the protocol in which the SNR of a series is drawn.
+    recipes set them together. ``reference`` is the protocol in which the SNR of a series is drawn. ``train`` gives the
+    amplitude of each echo over that of the effective one, and ``map`` computes the image from several.
     """
 
     description: str
@@ -111,6 +113,7 @@ class Sequence:
     fixed: Protocol = field(default_factory=dict)
     reference: Callable[[Protocol], Protocol] | None = None
     map: Map | None = None
+    train: Callable[[Tissue, Protocol], NDArray[np.float64]] | None = None
 
     def draw_protocol(self, draw: Draw) -> dict[str, float]:
         """Draw a protocol.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.physics.relaxation import Tissue
-from synth.physics.sequences.base import Draw, Parameter, Rule, Sequence, at_fields, plain
+from synth.physics.sequences.base import Draw, Parameter, Protocol, Rule, Sequence, at_fields, plain
 
 
 def _refocusing_matrix(angle: float) -> NDArray[np.complex128]:
@@ -54,22 +54,38 @@ def simulate_train(
     return amplitudes, float(states[2, 0].real)
 
 
-def signal_fast_spin_echo(
-    tissue: Tissue, tr_ms: float, te_ms: float, echo_spacing_ms: float, echoes: float, refocus_deg: float
-) -> float:
-    """Fast spin echo in its steady state, at the echo nearest ``te_ms``.
+def simulate_steady_train(
+    tissue: Tissue, tr_ms: float, echo_spacing_ms: float, echoes: float, refocus_deg: float
+) -> NDArray[np.float64]:
+    """Return the amplitude of each echo in the steady state of repeated trains, proton density included.
 
     The train is affine in the magnetisation that it starts with, and TR - train is free recovery with no transverse
-    magnetisation left, so the steady state is the fixed point of one repetition. Source: see simulate_train. Valid for
-    te_ms from one echo spacing to the end of the train, which is shorter than TR.
+    magnetisation left, so the steady state is the fixed point of one repetition. Source: see simulate_train.
     """
     count = round(echoes)
     train = (echo_spacing_ms, count, refocus_deg)
     (_, end_zero), (_, end_one) = (simulate_train(tissue.t1_ms, tissue.t2_ms, mz, *train) for mz in (0.0, 1.0))
     recovery = math.exp(-(tr_ms - count * echo_spacing_ms) / tissue.t1_ms)
     mz = (1 - (1 - end_zero) * recovery) / (1 - (end_one - end_zero) * recovery)
-    amplitudes, _ = simulate_train(tissue.t1_ms, tissue.t2_ms, mz, *train)
-    return tissue.proton_density * float(amplitudes[effective_echo(te_ms, echo_spacing_ms) - 1])
+    return tissue.proton_density * simulate_train(tissue.t1_ms, tissue.t2_ms, mz, *train)[0]
+
+
+def signal_fast_spin_echo(
+    tissue: Tissue, tr_ms: float, te_ms: float, echo_spacing_ms: float, echoes: float, refocus_deg: float
+) -> float:
+    """Fast spin echo in its steady state, at the echo nearest ``te_ms`` (see simulate_steady_train).
+
+    Valid for te_ms from one echo spacing to the end of the train, which is shorter than TR.
+    """
+    amplitudes = simulate_steady_train(tissue, tr_ms, echo_spacing_ms, echoes, refocus_deg)
+    return float(amplitudes[effective_echo(te_ms, echo_spacing_ms) - 1])
+
+
+def weigh_echoes(tissue: Tissue, protocol: Protocol) -> NDArray[np.float64]:
+    """Return the amplitude of each echo over that of the effective one."""
+    train = {name: value for name, value in protocol.items() if name != "te_ms"}
+    amplitudes = simulate_steady_train(tissue, **train)
+    return np.asarray(amplitudes / amplitudes[effective_echo(protocol["te_ms"], protocol["echo_spacing_ms"]) - 1])
 
 
 def effective_echo(te_ms: float, echo_spacing_ms: float) -> int:
@@ -115,6 +131,7 @@ T2W_FSE = Sequence(
     plain(signal_fast_spin_echo),
     _RULES,
     _snap_echo_time,
+    train=weigh_echoes,
 )
 PDW = Sequence(
     "proton-density-weighted fast spin echo",
@@ -130,4 +147,5 @@ PDW = Sequence(
     plain(signal_fast_spin_echo),
     _RULES,
     _snap_echo_time,
+    train=weigh_echoes,
 )

@@ -13,7 +13,9 @@ from scipy import ndimage
 from synth.engines.mri import MriEngine, tissue_signals
 from synth.measure import MEASURES
 from synth.nouns import Image, Scan, Subject, Visit
+from synth.physics.acquisition import line_weights
 from synth.physics.effects import EFFECTS
+from synth.physics.effects.blurring import blur_tissue
 from synth.physics.effects.transmit import transmit_field
 from synth.physics.grid import LABELS, Grid
 from synth.physics.relaxation import Tissue
@@ -50,6 +52,9 @@ def test_a_recipe_without_effects_has_none_in_its_rows(plain: Image) -> None:
     np.testing.assert_array_equal(never.pixels, plain.pixels)
 
 
+ON_T1W = [name for name in EFFECTS if name != "blurring"]  # which strikes echo trains alone
+
+
 @pytest.fixture(scope="module")
 def drawn() -> Scan:
     """A scan that every effect strikes."""
@@ -58,11 +63,11 @@ def drawn() -> Scan:
 
 
 def test_the_row_has_every_effect_beside_what_it_has_without(drawn: Scan, plain: Image) -> None:
-    assert drawn.parameters["effects"].keys() == EFFECTS.keys()
+    assert drawn.parameters["effects"].keys() == set(ON_T1W)
     assert {key: value for key, value in drawn.parameters.items() if key != "effects"} == plain.scan.parameters
 
 
-@pytest.mark.parametrize("name", EFFECTS)
+@pytest.mark.parametrize("name", ON_T1W)
 def test_each_effect_changes_the_image_and_is_made_again_from_its_row(name: str, drawn: Scan, plain: Image) -> None:
     kept = (name, "coils") if name == "undersampling" else (name,)
     effects = {key: drawn.parameters["effects"][key] for key in kept}
@@ -115,6 +120,24 @@ def test_the_transmit_field_bends_the_signal_by_the_closed_form(drawn: Scan, pla
     assert np.ptp(field) > 0.15
     assert np.median(ratio) == pytest.approx(1, abs=0.01)
     assert np.std(ratio) < 0.02
+
+
+def test_an_echo_train_filters_each_tissue_by_its_own_decay() -> None:
+    """Where all tissues relax alike, the image is the sharp one filtered once. In PDw the first echo is central."""
+    [scan] = draw({"blurring": {}}, "PDw")
+    alike = {name: {**scan.parameters["relaxation"]["wm"]} for name in scan.parameters["relaxation"]}
+    quiet = {**scan.parameters, "relaxation": alike, "snr": 1000.0}
+    blurred, sharp = ENGINE.render(
+        [
+            replace(scan, parameters={**quiet, "effects": effects})
+            for effects in ({"blurring": {}}, {"gibbs": {"share": 1.0}})
+        ]
+    )
+    weights = line_weights("PDw", quiet, "wm", 104)
+    assert weights.min() < 0.8
+    wanted = np.abs(blur_tissue(sharp.pixels.astype(np.float32), weights, 1))
+    assert np.abs(blurred.pixels - wanted).max() < 0.02 * wanted.max()
+    assert np.abs(blurred.pixels - sharp.pixels.astype(float)).max() > 0.1 * wanted.max()
 
 
 def test_an_adc_map_is_made_of_images_with_the_same_effects() -> None:

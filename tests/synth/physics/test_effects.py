@@ -15,6 +15,7 @@ from scipy import fft
 from synth.errors import SpecError
 from synth.physics.effects import EFFECTS
 from synth.physics.effects.base import Encoding, along, line_numbers
+from synth.physics.effects.blurring import blur_tissue, fill_lines
 from synth.physics.effects.chain import Scene, apply_effects, draw_effects, find_spoilt
 from synth.physics.effects.coils import Unfolding, make_sensitivities
 from synth.physics.effects.distortion import field_hz, field_of_sphere, shift_voxels
@@ -24,6 +25,7 @@ from synth.physics.effects.slices import average_slices, plan_slices, slice_affi
 from synth.physics.effects.transmit import choose_levels, scale_protocol, transmit_field, weigh_levels
 from synth.physics.relaxation import RELAXATION
 from synth.physics.sequences import SEQUENCES
+from synth.physics.sequences.fast_spin_echo import weigh_echoes
 from synth.plan import plan_cohort
 from synth.seeds import stream
 from synth.spec import parse_spec
@@ -294,6 +296,25 @@ def test_flip_angles_scale_as_each_sequence_uses_them() -> None:
     protocol, factor = scale_protocol({"refocus_deg": 180.0}, 0.8)
     assert protocol["refocus_deg"] == pytest.approx(144.0)
     assert factor == pytest.approx(math.sin(math.pi / 2 * 0.8))
+
+
+def test_an_echo_train_blurs_what_decays_and_keeps_its_sum() -> None:
+    point = np.zeros((1, 128, 1), np.float32)
+    point[0, 64, 0] = 1.0
+    peaks = []
+    for t2_ms in (1e9, 300.0, 60.0):
+        echoes = np.exp(-10.0 * (np.arange(16) - 4) / t2_ms)
+        weights = fill_lines(128, echoes, 4)
+        assert weights[0] == pytest.approx(1.0)
+        assert set(np.round(weights, 5)) == set(np.round(echoes.astype(np.float32), 5))
+        seen = blur_tissue(point, weights, 1)
+        assert seen.sum() == pytest.approx(1.0, abs=1e-5)
+        peaks.append(float(seen[0, 64, 0]))
+    assert peaks[0] == pytest.approx(1.0, abs=1e-5)
+    assert peaks == sorted(peaks, reverse=True)
+    tissue = RELAXATION[3.0]["wm"]
+    protocol = {"tr_ms": 5000.0, "te_ms": 90.0, "echo_spacing_ms": 10.0, "echoes": 12.0, "refocus_deg": 180.0}
+    np.testing.assert_allclose(weigh_echoes(tissue, protocol), np.exp(-10.0 * (np.arange(12) - 8) / tissue.t2_ms))
 
 
 # --------------------------------------------------------------------------------------------------------------- slices
