@@ -2,7 +2,8 @@
 
     python infra/benchmarks/mri_effects.py docs/images/mri-effects.png
 
-Columns: no effect, each effect at its usual strength (but blurring, which needs an echo train), SENSE, all together. Rows: T1w and diffusion, axial and sagittal.
+Columns: no effect, each effect at its usual strength (but blurring, which needs an echo train), SENSE, all together.
+Rows: T1w and diffusion, axial and sagittal.
 Prints the processor seconds of each image. The scanner is at 3 tesla.
 """
 
