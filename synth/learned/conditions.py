@@ -181,8 +181,10 @@ def _learn_condition(attribute: Attribute, values: Sequence[AttributeValue]) -> 
 
 
 def list_rows(images: ImageSet, code: ConditionCode) -> list[dict[str, AttributeValue]]:
-    """Return what each image shows; values that the code does not hold become missing."""
-    columns = {c.attribute.name: images.values(c.attribute.name) for c in code.conditions}
+    """Return what each image shows; values that the code does not hold, and attributes of others, become missing."""
+    own = {attribute.name for attribute in images.schema}
+    names = [c.attribute.name for c in code.conditions]
+    columns = {name: images.values(name) if name in own else [None] * len(images) for name in names}
     return [
         {c.attribute.name: _keep_known(c, columns[c.attribute.name][i]) for c in code.conditions}
         for i in range(len(images))

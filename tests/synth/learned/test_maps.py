@@ -31,7 +31,7 @@ def with_training(spec: TrainSpec, **changed: object) -> TrainSpec:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    spec = with_training(make_spec("flow", 150), warm_up=10)
+    spec = with_training(make_spec("flow", 100), warm_up=10)
     return train_model(spec, draw_labelled(96), tmp_path_factory.mktemp("checkpoints")).generator
 
 
@@ -39,17 +39,17 @@ def test_labels_drive_the_image(model: Generator) -> None:
     maps, rows, keys = draw_maps(24, seed=9), [{}] * 24, list(range(24))
     assert model.description.map == MapCode("shapes", ("disc", "ellipse"))
     asked, free = model.sample(rows, keys, maps), model.sample(rows, keys)
-    assert measure_dice(asked, maps) > 0.5 > 2 * measure_dice(free, maps)
+    assert measure_dice(asked, maps) > 0.45 > 2 * measure_dice(free, maps)
     moved = np.roll(maps, 3, axis=1)
     followed = model.sample(rows, keys, moved)
     assert measure_dice(followed, moved) > 2 * measure_dice(followed, maps[:, :, ::-1])
 
 
 def test_latent_places_follow_labels_too(tmp_path: Path) -> None:
-    spec = with_training(make_spec("latent-flow", 130, first=70), warm_up=10)
+    spec = with_training(make_spec("latent-flow", 70, first=40), warm_up=10)
     latent = train_model(spec, draw_labelled(96), tmp_path).generator
     maps, rows, keys = draw_maps(24, seed=9), [{}] * 24, list(range(24))
-    assert measure_dice(latent.sample(rows, keys, maps), maps) > 1.8 * measure_dice(latent.sample(rows, keys), maps)
+    assert measure_dice(latent.sample(rows, keys, maps), maps) > 2 * measure_dice(latent.sample(rows, keys), maps)
 
 
 def test_a_loaded_model_follows_maps_and_each_image_its_own(model: Generator, tmp_path: Path) -> None:
@@ -98,6 +98,9 @@ def test_a_model_that_knows_labels_learns_on_without_them(model: Generator, tmp_
     tuned = train_model(spec, plain, tmp_path, start=model).generator
     assert tuned.description.map == model.description.map
     assert tuned.sample(ROWS, [1, 2, 3], draw_maps(3)).shape == (3, 16, 16)
+    nameless = make_image_set("nameless", plain.images(slice(None)))  # no image says what the model may be asked for
+    tuned = train_model(spec.model_copy(update={"attributes": ()}), nameless, tmp_path / "n", start=model).generator
+    assert tuned.description.attributes == model.description.attributes
     other = train_model(spec, plain, tmp_path / "plain").generator
     with pytest.raises(ModelError, match=r"labels: 'shapes' was taught no label map, the recipe names 0 to 2"):
         train_model(make_spec("flow", 2), draw_labelled(24), tmp_path / "other", start=other)
