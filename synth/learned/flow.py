@@ -35,6 +35,11 @@ def list_times(steps: int, shift: float) -> list[float]:
     return [1.0, *(bend_time(1 - step / steps, shift) for step in range(1, steps)), 0.0]
 
 
+def _read_shift(network: nn.Module) -> float:
+    own = cast(Any, getattr(network, "_module", network))  # Opacus wraps networks, and hides what it does not know
+    return float(own.shift)
+
+
 class FlowFamily(PixelFamily):
     """Rectified flow on pixels."""
 
@@ -49,7 +54,7 @@ class FlowFamily(PixelFamily):
     def measure_loss(self, network: nn.Module, signal: Tensor, codes: Tensor, generator: Generator) -> Tensor:
         """Return the mean squared error of the velocity; times are logit-normal, and bent (Esser et al., ICML 2024)."""
         drawn = torch.sigmoid(torch.randn(len(signal), generator=generator)).to(signal)
-        times = bend_time(drawn, float(cast(Any, network).shift))
+        times = bend_time(drawn, _read_shift(network))
         noise = torch.randn(signal.shape, generator=generator).to(signal)
         noisy = _SCHEDULER.add_noise(signal, noise, TIMES * times)
         missed = network(noisy, times, codes).float() - (signal - noise)
@@ -62,7 +67,7 @@ class FlowFamily(PixelFamily):
     def sample(self, network: nn.Module, noise: Tensor, codes: Tensor, empty: Tensor, sampler: SamplerSpec) -> Tensor:
         """Follow the velocity in steps that are equal before times are bent, by Heun's method (order 2) or Euler's."""
         signal = noise
-        edges = list_times(sampler.steps, float(cast(Any, network).shift))
+        edges = list_times(sampler.steps, _read_shift(network))
 
         def look(place: Tensor, time: float) -> Tensor:
             times = torch.full((len(noise),), time, device=noise.device)
