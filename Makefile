@@ -47,14 +47,14 @@ test: setup  ## run the tests
 		--durations 25 --durations-min 5
 
 check: setup  ## format, lint, types, direction of imports
-	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Run 'make format'." >&2; $(BIN)/ruff format --check $(CODE); }
-	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check --quiet . || { echo "Run 'make format'." >&2; $(BIN)/ruff format --check .; }
+	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
 format: setup  ## rewrite the code as `make check` wants it
-	@$(BIN)/ruff format $(CODE)
-	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
 
 dashboard: setup  ## open the dashboard on http://127.0.0.1:8501
 	@$(BIN)/cohortium dashboard
