@@ -30,7 +30,7 @@ from synth.errors import ModelError
 from synth.evaluation.images.features.base import Tell
 from synth.evaluation.images.sets import RealImages
 from synth.evaluation.policy import load_policy
-from synth.learned.families import find_family
+from synth.learned.families import ClosedFamily, find_family
 from synth.learned.generator import Generator
 from synth.learned.model_files import load_model
 from synth.learned.promotion import (
@@ -153,7 +153,9 @@ def judge(job: Job, candidate: Entrant, champion: Entrant | None, data: Training
 
 def _contend(entrant: Entrant) -> Contender:
     model = entrant.model
-    closed = find_family(model.description.architecture.name).closed  # such a model has no loss by image
+    closed = isinstance(
+        find_family(model.description.architecture.name), ClosedFamily
+    )  # such a model has no loss by image
     return Contender(entrant.name, model, model.description.code, None if closed else model.measure_losses)
 
 

@@ -25,7 +25,6 @@ class DdpmFamily(PixelFamily):
     """Diffusion with 1000 noise levels."""
 
     description = "denoising diffusion with MONAI's U-Net, drawn by DDIM: the usual baseline"
-    closed = False
 
     def __init__(self) -> None:
         self._noiser = DDPMScheduler(num_train_timesteps=TIMES, **_SCHEDULE)
@@ -42,10 +41,6 @@ class DdpmFamily(PixelFamily):
         noisy = self._noiser.add_noise(signal.cpu(), noise, levels).to(signal)
         missed = network(noisy, levels.to(signal) / TIMES, codes).float() - noise.to(signal)
         return torch.as_tensor(missed.square().flatten(1).mean(dim=1))
-
-    def fit(self, network: nn.Module, signal: Tensor, codes: Tensor) -> None:
-        """Not for this family, which learns in steps."""
-        raise NotImplementedError
 
     def sample(self, network: nn.Module, noise: Tensor, codes: Tensor, empty: Tensor, sampler: SamplerSpec) -> Tensor:
         """Draw by DDIM without new noise."""

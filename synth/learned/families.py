@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -20,7 +20,6 @@ class Family(Protocol):
     """How a network of one family is made, taught and sampled. Signals are (n, 1, *grid), about -1 to 1."""
 
     description: str
-    closed: bool  # fitted at once, not in steps
 
     def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return the network for images of ``shape`` and codes of ``width``, then a map of so many ``labels``, if any.
@@ -37,11 +36,16 @@ class Family(Protocol):
     def measure_loss(self, network: nn.Module, signal: Tensor, codes: Tensor, generator: Generator) -> Tensor:
         """Return the loss (n,) of each image; noise and times are drawn from ``generator`` on the CPU."""
 
-    def fit(self, network: nn.Module, signal: Tensor, codes: Tensor) -> None:
-        """Fit a network whose family is closed."""
-
     def sample(self, network: nn.Module, noise: Tensor, codes: Tensor, empty: Tensor, sampler: SamplerSpec) -> Tensor:
         """Return the signal that ``noise`` (n, *place) becomes; ``empty`` are the codes of nothing asked for."""
+
+
+@runtime_checkable
+class ClosedFamily(Family, Protocol):
+    """A family whose networks are fitted at once, not in steps."""
+
+    def fit(self, network: nn.Module, signal: Tensor, codes: Tensor) -> None:
+        """Fit a network to all training images."""
 
 
 FAMILIES: dict[str, Family] = {

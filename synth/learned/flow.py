@@ -44,7 +44,6 @@ class FlowFamily(PixelFamily):
     """Rectified flow on pixels."""
 
     description = "rectified flow with MONAI's U-Net: best images, any subset of attributes"
-    closed = False
 
     def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return a U-Net that predicts velocities."""
@@ -59,10 +58,6 @@ class FlowFamily(PixelFamily):
         noisy = _SCHEDULER.add_noise(signal, noise, TIMES * times)
         missed = network(noisy, times, codes).float() - (signal - noise)
         return torch.as_tensor(missed.square().flatten(1).mean(dim=1))
-
-    def fit(self, network: nn.Module, signal: Tensor, codes: Tensor) -> None:
-        """Not for this family, which learns in steps."""
-        raise NotImplementedError
 
     def sample(self, network: nn.Module, noise: Tensor, codes: Tensor, empty: Tensor, sampler: SamplerSpec) -> Tensor:
         """Follow the velocity in steps that are equal before times are bent, by Heun's method (order 2) or Euler's."""

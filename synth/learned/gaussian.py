@@ -35,7 +35,6 @@ class GaussianFamily(PixelFamily):
     """Probabilistic principal components given the codes (Tipping and Bishop, J R Stat Soc B 1999;61:611)."""
 
     description = "linear Gaussian model (principal components): what any other must beat"
-    closed = True
 
     def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return the model, all 0."""

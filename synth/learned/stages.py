@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Stage:
         return f"training.{self.name}.rate" if self.name else "training.rate"
 
 
-class PixelFamily:
+class PixelFamily(ABC):
     """What families have in common that model the pixels themselves."""
 
     def find_place(self, spec: ArchitectureSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -43,6 +44,6 @@ class PixelFamily:
         """Return the only stage."""
         return (Stage("", spec.steps, spec.rate, self.measure_loss),)
 
+    @abstractmethod
     def measure_loss(self, network: nn.Module, signal: Tensor, codes: Tensor, generator: Generator) -> Tensor:
         """Return the loss (n,) of each image."""
-        raise NotImplementedError

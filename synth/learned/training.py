@@ -18,7 +18,7 @@ from synth.evaluation.images.networks import make_generator
 from synth.evaluation.images.sets import ImageSet
 from synth.learned.checkpoints import read_checkpoint, write_checkpoint
 from synth.learned.conditions import ConditionCode, declare_conditions, learn_conditions, list_rows
-from synth.learned.families import find_family
+from synth.learned.families import ClosedFamily, find_family
 from synth.learned.generator import Generator, ModelDescription, make_network
 from synth.learned.loop import Lesson, Loop, Share, WholeShare
 from synth.learned.maps import MapCode, learn_map
@@ -78,9 +78,9 @@ def train_model(
         network.load_state_dict(start.network.state_dict())
     network.to(device)
     family = find_family(spec.architecture.name)
-    if family.closed and spec.privacy is not None:
+    if isinstance(family, ClosedFamily) and spec.privacy is not None:
         raise ModelError(f"privacy: family '{spec.architecture.name}' is fitted without noise; choose flow or ddpm.")
-    if family.closed:
+    if isinstance(family, ClosedFamily):
         padded = torch.cat([lesson.codes, torch.zeros(len(lesson.codes), description.width - code.width)], dim=1)
         family.fit(network, to_signal(lesson.images), padded)
         return Trained(Generator(description, network, device=device), (), 0, True)

@@ -56,7 +56,6 @@ class VaeFamily(PixelFamily):
     """Conditional VAE whose noise level is the one that fits best (Rybkin et al., ICML 2021)."""
 
     description = "conditional variational autoencoder: quick and blurred"
-    closed = False
 
     def make_network(self, spec: ArchitectureSpec, shape: tuple[int, ...], width: int, labels: int = 0) -> nn.Module:
         """Return encoder and decoder."""
@@ -72,10 +71,6 @@ class VaeFamily(PixelFamily):
         surprise = 0.5 * (error.mean(dim=1) / level + torch.log(level))
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / error.shape[1]
         return surprise + divergence.float()
-
-    def fit(self, network: nn.Module, signal: Tensor, codes: Tensor) -> None:
-        """Not for this family, which learns in steps."""
-        raise NotImplementedError
 
     def sample(self, network: nn.Module, noise: Tensor, codes: Tensor, empty: Tensor, sampler: SamplerSpec) -> Tensor:
         """Decode the first numbers of the noise; guidance moves the image along what is asked for."""
