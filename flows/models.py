@@ -24,7 +24,7 @@ from synth.population import POPULATIONS
 from synth.spec import CohortSpec
 
 REGISTRY = "models:/"
-TAKES_MODEL = ("flow",)  # engines
+TAKES_MODEL = ("flow", "mri-flow")  # engines
 
 
 @dataclass(frozen=True, slots=True)

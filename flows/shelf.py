@@ -26,10 +26,15 @@ class FolderShelf:
         return _load_generator(self.folder, sha256)
 
     def draw_images(
-        self, generator: Any, rows: Sequence[Mapping[str, AttributeValue]], keys: Sequence[int], budget: int
+        self,
+        generator: Any,
+        rows: Sequence[Mapping[str, AttributeValue]],
+        keys: Sequence[int],
+        budget: int,
+        maps: Any = None,
     ) -> Any:
         """Return an image for each row, drawn again up to ``budget`` times while it misses what was asked for."""
-        return importlib.import_module("synth.learned.redraws").draw_until_met(generator, rows, keys, budget)
+        return importlib.import_module("synth.learned.redraws").draw_until_met(generator, rows, keys, budget, maps)
 
     def open_population(self, sha256: str) -> Any:
         """Return a model of people; raises PopulationError if it is not there or damaged."""

@@ -9,6 +9,7 @@ from synth.nouns import AttributeValue
 
 if TYPE_CHECKING:  # they load torch and numba
     from synth.learned.generator import Generator
+    from synth.learned.maps import Labels
     from synth.learned.redraws import Drawn
     from synth.population.chain import ChainModel
 
@@ -24,8 +25,13 @@ class Shelf(Protocol):
     def open_generator(self, sha256: str) -> Generator:
         """Return a model of images; raises ModelError if it is not there or damaged."""
 
-    def draw_images(self, generator: Generator, rows: Rows, keys: Sequence[int], budget: int) -> list[Drawn]:
-        """Return an image for each row, drawn again up to ``budget`` times while it misses what was asked for."""
+    def draw_images(
+        self, generator: Generator, rows: Rows, keys: Sequence[int], budget: int, maps: Labels | None = None
+    ) -> list[Drawn]:
+        """Return an image for each row, drawn again up to ``budget`` times while it misses what was asked for.
+
+        ``maps`` (n, *shape) are the labels that drive the images of a model which follows them.
+        """
 
     def open_population(self, sha256: str) -> ChainModel:
         """Return a model of people; raises PopulationError if it is not there or damaged."""

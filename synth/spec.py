@@ -205,7 +205,7 @@ class ImagingSpec(RecipePart):
     model: str | None = Field(
         None,
         min_length=1,
-        description="of engine flow: the model that draws, a shipped one's name, a folder, or models:/NAME@ALIAS",
+        description="of learned engines: the model that draws, a shipped one's name, a folder, or models:/NAME@ALIAS",
     )
     contrasts: Annotated[tuple[str, ...], Unique] = Field(
         ("T1w",), min_length=1, description="contrasts or views; a model draws its own kind"
@@ -215,7 +215,7 @@ class ImagingSpec(RecipePart):
         strict=True,
         ge=0,
         le=20,
-        description="of engine flow: how often an image that misses what was asked for is drawn again (default 2)",
+        description="of learned engines: how often an image that misses what was asked for is drawn again (default 2)",
     )
     resolution_mm: float = Field(2.0, description="isotropic voxel size in millimetres")
     snr: tuple[float, float] = Field((20.0, 60.0), description="range of the drawn white-matter signal-to-noise ratio")

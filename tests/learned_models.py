@@ -9,12 +9,14 @@ import torch
 from synth.evaluation.images.networks import make_generator
 from synth.learned.conditions import Condition, ConditionCode
 from synth.learned.generator import ModelDescription, make_network
+from synth.learned.maps import MapCode
 from synth.learned.model_files import save_model
 from synth.learned.networks import draw_weights
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
 from synth.nouns import Attribute
 
 KIND = "chest radiograph"
+TISSUES = MapCode("tissue", ("fluid", "grey", "white", "ventricles"))
 CONDITIONS = (
     Condition(Attribute("age_years", "integer", "years"), (), 18.0, 90.0),
     Condition(Attribute("sex", "categorical"), ("F", "M")),
@@ -23,11 +25,11 @@ CONDITIONS = (
 )
 
 
-def make_tiny_model(folder: Path, seed: int = 0) -> str:
-    """Save a flow of 8 x 8 pictures to ``folder`` and return its hash."""
+def make_tiny_model(folder: Path, seed: int = 0, shape: tuple[int, ...] = (8, 8), labels: MapCode | None = None) -> str:
+    """Save a flow of 8 x 8 pictures (or of ``shape``, driven by ``labels``) to ``folder`` and return its hash."""
     description = ModelDescription(
-        "tiny", KIND, (8, 8), ArchitectureSpec(channels=(16,), attention=0, patch=2), SamplerSpec(steps=2),
-        ConditionCode(CONDITIONS), seed,
+        "tiny", KIND, shape, ArchitectureSpec(channels=(16,), attention=0, patch=2), SamplerSpec(steps=2),
+        ConditionCode(CONDITIONS), seed, map=labels,
     )  # fmt: skip
     network = make_network(description)
     generator = make_generator(seed, "tests/weights")

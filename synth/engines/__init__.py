@@ -10,6 +10,7 @@ from typing import Protocol
 
 from synth.engines.learned import LearnedEngine
 from synth.engines.mri import MriEngine
+from synth.engines.mri_flow import MriFlowEngine
 from synth.errors import SpecError, suggest_nearest
 from synth.nouns import Image, Scan, Subject
 from synth.shelf import Shelf
@@ -48,7 +49,7 @@ class Engine(Protocol):
         """Render ``scans`` in order. An image depends on its own scan only, not on what is rendered with it."""
 
 
-ENGINES: dict[str, Engine] = {"mri": MriEngine(), "flow": LearnedEngine()}
+ENGINES: dict[str, Engine] = {"mri": MriEngine(), "flow": LearnedEngine(), "mri-flow": MriFlowEngine()}
 
 
 def find_engine(name: str, models: Shelf | None = None) -> Engine:
@@ -61,4 +62,4 @@ def find_engine(name: str, models: Shelf | None = None) -> Engine:
             f"engine '{name}' does not exist; choose from {sorted(ENGINES)}.{suggest_nearest(name, ENGINES)}"
         )
     engine = ENGINES[name]
-    return LearnedEngine(models) if isinstance(engine, LearnedEngine) and models is not None else engine
+    return type(engine)(models) if isinstance(engine, LearnedEngine) and models is not None else engine

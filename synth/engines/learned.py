@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.errors import ModelError, SpecError, suggest_nearest
 from synth.nouns import AttributeValue, Image, Measurement, Scan, Subject, Visit
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # they load torch
 WHITE = 65535  # stored value of intensity 1
 NONE = "none"  # no label of a set
 REDRAWS = 2  # times that a miss is drawn again, unless the recipe says otherwise
-_UNUSED = ("resolution_mm", "snr", "field_strength_t", "protocol", "effects")  # the model decides them
 
 
 class LearnedEngine:
@@ -37,6 +37,7 @@ class LearnedEngine:
     name = "flow"
     version = "1"
     description = "images drawn by a model that was trained on real ones (imaging.model)"
+    unused: ClassVar[tuple[str, ...]] = ("resolution_mm", "snr", "field_strength_t", "protocol", "effects")
 
     def __init__(self, models: Shelf | None = None) -> None:
         self.models = models
@@ -51,7 +52,7 @@ class LearnedEngine:
                     f"imaging.contrasts: '{contrast}' is unknown to model '{generator.description.name}'; choose from "
                     f"{[kind]}.{suggest_nearest(contrast, [kind])}"
                 )
-        for field in _UNUSED:
+        for field in self.unused:  # the model decides them
             if getattr(spec.imaging, field) != ImagingSpec.model_fields[field].default:
                 raise SpecError(
                     f"imaging.{field}: engine '{self.name}' takes none, as the model decides it; leave it out."
@@ -118,7 +119,9 @@ class LearnedEngine:
             images += self._render_group(model, budget, list(group))
         return images
 
-    def _render_group(self, model: str, budget: int, scans: list[Scan]) -> list[Image]:
+    def _render_group(
+        self, model: str, budget: int, scans: list[Scan], maps: NDArray[np.uint8] | None = None
+    ) -> list[Image]:
         generator = self._load(model)
         rows = [
             {name: tuple(value) if isinstance(value, list) else value for name, value in scan.parameters["row"].items()}
@@ -126,7 +129,7 @@ class LearnedEngine:
         ]
         keys = [int(_string(scan, "noise_key"), 16) for scan in scans]
         assert self.models is not None  # a model was found there
-        drawn = self.models.draw_images(generator, rows, keys, budget)
+        drawn = self.models.draw_images(generator, rows, keys, budget, maps)
         return [_make_image(scan, one, budget) for scan, one in zip(scans, drawn, strict=True)]
 
     def _find(self, spec: CohortSpec) -> Generator:

@@ -9,6 +9,7 @@ import numpy as np
 
 from synth.evaluation.images.layout import Floats32
 from synth.learned.generator import Generator
+from synth.learned.maps import Labels
 from synth.nouns import AttributeValue, Measurement
 from synth.seeds import stream_key
 
@@ -23,16 +24,22 @@ class Drawn:
 
 
 def draw_until_met(
-    generator: Generator, rows: Sequence[Mapping[str, AttributeValue]], keys: Sequence[int], budget: int
+    generator: Generator,
+    rows: Sequence[Mapping[str, AttributeValue]],
+    keys: Sequence[int],
+    budget: int,
+    maps: Labels | None = None,
 ) -> list[Drawn]:
     """Return an image for each row: the first that meets all requests, or the nearest to them of budget + 1.
 
-    Nothing is read, nor drawn again, if the model has no measurer. An image depends on its own row and key alone.
+    Nothing is read, nor drawn again, if the model has no measurer. An image depends on its own row, key and
+    label map (of ``maps``, see Generator.sample) alone.
     """
     best: list[Drawn | None] = [None] * len(rows)
     waiting = list(range(len(rows)))
     for attempt in range(budget + 1):
-        images = generator.sample([rows[i] for i in waiting], [key_attempt(keys[i], attempt) for i in waiting])
+        asked, noise = [rows[i] for i in waiting], [key_attempt(keys[i], attempt) for i in waiting]
+        images = generator.sample(asked, noise, None if maps is None else maps[waiting])
         if generator.measurer is None:
             return [Drawn(image, (), 0) for image in images]
         read = generator.measurer.read(images)
