@@ -16,10 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from opacus import GradSampleModule
-from opacus.accountants import RDPAccountant
-from opacus.accountants.utils import get_noise_multiplier
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from synth.errors import ModelError
@@ -45,6 +41,8 @@ class PrivacyPlan:
 
     def spend(self, steps: int) -> float:
         """Return the epsilon that ``steps`` steps spent."""
+        from opacus.accountants import RDPAccountant
+
         accountant = RDPAccountant()
         accountant.history = [(self.noise, self.rate, steps)]
         return float(accountant.get_epsilon(self.spec.delta, alphas=list(ORDERS))) if steps else 0.0
@@ -75,6 +73,8 @@ def plan_privacy(spec: TrainSpec, patients: int) -> PrivacyPlan:
 
     Raises ModelError if delta is not below one over the patients, or no noise is enough.
     """
+    from opacus.accountants.utils import get_noise_multiplier  # loads torch.distributed, which other trainings need not
+
     asked = spec.privacy
     if asked is None:
         raise ModelError("privacy: the recipe asks for none.")
@@ -107,6 +107,9 @@ class PrivateSteps:
         self, network: nn.Module, optimiser: torch.optim.Optimizer, plan: PrivacyPlan, patient: Ints, batch: int,
         secret: int, device: str,
     ) -> None:  # fmt: skip
+        from opacus import GradSampleModule
+        from opacus.optimizers import DPOptimizer
+
         self._own = GradSampleModule(network)
         self._plan, self._patient, self._device = plan, patient, device
         self._rng = stream_from_key(secret)

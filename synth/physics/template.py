@@ -12,7 +12,6 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -51,6 +50,8 @@ class WhiteMatterSites:
 
 
 def _load_map(name: str) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    import nibabel as nib  # with readers of every format: processes that only plan do without
+
     package = importlib.util.find_spec("nilearn")  # found, not imported: nilearn.datasets takes a second to import
     if package is None or package.origin is None:
         raise PermanentError("package 'nilearn' carries the anatomy but is not installed; run 'make setup'")

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import idc_index_data
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -68,10 +67,16 @@ class CleaningReport:
 Row = dict[str, str | int]
 
 
+def _find_index() -> Path:
+    import idc_index_data  # with HTTP clients that nothing here needs
+
+    return Path(str(idc_index_data.IDC_INDEX_PARQUET_FILEPATH))
+
+
 def read_mr_rows() -> list[Row]:
     """Return the MR series of the index as counted groups: text of ``COLUMNS`` (missing = "") and ``series``."""
     batches = []
-    index = pq.ParquetFile(str(idc_index_data.IDC_INDEX_PARQUET_FILEPATH))
+    index = pq.ParquetFile(str(_find_index()))
     for batch in index.iter_batches(batch_size=65_536, columns=["Modality", *COLUMNS], use_threads=False):
         batches.append(
             batch.filter(pc.equal(batch.column("Modality"), pa.scalar("MR", pa.large_string()))).drop_columns(
@@ -84,7 +89,7 @@ def read_mr_rows() -> list[Row]:
 
 def read_collections() -> dict[str, tuple[str, str]]:
     """Return collection -> (species, tumour locations) of the index's collections."""
-    path = Path(str(idc_index_data.IDC_INDEX_PARQUET_FILEPATH)).with_name("collections_index.parquet")
+    path = _find_index().with_name("collections_index.parquet")
     rows = pq.read_table(str(path), columns=["collection_id", "species", "tumor_locations"]).to_pylist()
     return {row["collection_id"]: (row["species"] or "", row["tumor_locations"] or "") for row in rows}
 
