@@ -159,9 +159,10 @@ class Loop:
                 total += loss.detach().cpu()
         if share.world > 1:
             total = share.add_up(total)
-            for parameter in self.network.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.copy_(share.add_up(parameter.grad))
+            gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
+            summed = share.add_up(torch.cat([each.flatten() for each in gradients]))  # one message, not hundreds
+            for each, found in zip(gradients, summed.split([each.numel() for each in gradients]), strict=True):
+                each.copy_(found.view_as(each))
         if bool(torch.isfinite(total)):
             nn.utils.clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
             self.optimiser.step()

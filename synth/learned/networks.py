@@ -46,7 +46,7 @@ class ConditionedUNet(nn.Module):
                 norm_num_groups=NORM_GROUPS,
                 num_head_channels=HEAD_CHANNELS if all(w % HEAD_CHANNELS == 0 for w in widths) else 16,
                 num_class_embeds=1,
-                use_flash_attention=True,
+                use_flash_attention=dimensions == 3,  # pictures have few places, for which it is slower
             )
             inner = 4 * widths[0]
             told = nn.Sequential(nn.Linear(max(1, width), inner), nn.SiLU(), nn.Linear(inner, inner))
