@@ -161,7 +161,7 @@ class Loop:
             total = share.add_up(total)
             gradients = [each.grad for each in self.network.parameters() if each.grad is not None]
             summed = share.add_up(torch.cat([each.flatten() for each in gradients]))  # one message, not hundreds
-            for each, found in zip(gradients, summed.split([each.numel() for each in gradients]), strict=True):
+            for each, found in zip(gradients, torch.split(summed, [each.numel() for each in gradients]), strict=True):
                 each.copy_(found.view_as(each))
         if bool(torch.isfinite(total)):
             nn.utils.clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
