@@ -1,11 +1,15 @@
 """What we assume of DuckLake; if an upgrade changes one of these, the design of catalog/ must be looked at again."""
 
+import shutil
+
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog import ensure_catalog
 from catalog.home import make_folder
-from catalog.lake import find_extension, open_read_write
+from catalog.lake import EXTENSIONS, find_extension, open_read_only, open_read_write
 from synth.errors import CatalogError
 
 
@@ -88,6 +92,24 @@ def test_the_extensions_come_from_their_wheels():
         assert f"duckdb_extension_{name}" in str(find_extension(name))
     with pytest.raises(CatalogError, match="pip install duckdb-extension-nothing=="):
         find_extension("nothing")
+
+
+def test_every_process_checks_the_signatures_of_the_extensions(home, tmp_path, monkeypatch):
+    for name in EXTENSIONS:
+        with open(shutil.copy(find_extension(name), tmp_path / f"{name}.duckdb_extension"), "r+b") as file:
+            file.seek(-9, 2)  # within the signature, which stands last
+            file.write(b"forged!")
+    monkeypatch.setattr("catalog.lake.find_extension", lambda name: tmp_path / f"{name}.duckdb_extension")
+    for _ in range(2):
+        with pytest.raises(CatalogError, match="signature is either missing or invalid"), open_read_write(home):
+            pass
+
+
+def test_readers_load_nothing_else_though_signatures_are_checked_only_once(home, tmp_path):
+    other = shutil.copy(find_extension("ducklake"), tmp_path / "other.duckdb_extension")
+    ensure_catalog(home)
+    with open_read_only(home) as reader, pytest.raises(duckdb.PermissionException, match="extensions is disabled"):
+        reader.execute(f"LOAD '{other}'")
 
 
 def test_metadata_is_in_wal_mode(lake, home):
