@@ -37,10 +37,10 @@ LATEST = MIGRATIONS[-1].number
 
 def read_version(connection: duckdb.DuckDBPyConnection) -> int:
     """Return the catalog's version: the number of its last migration, 0 if none was applied."""
-    found = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'migrations'").fetchone()
-    if not found or not found[0]:
+    try:
+        row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
+    except duckdb.CatalogException:  # there is no such table; to list them would load them all
         return 0
-    row = connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchone()
     return int(row[0]) if row else 0
 
 
