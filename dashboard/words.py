@@ -27,6 +27,8 @@ LESION_COLOUR = (255, 59, 48)
 MEASUREMENTS = {
     "intracranial_volume": "Intracranial volume",
     "brain_volume": "Brain volume",
+    "grey_matter_volume": "Grey-matter volume",
+    "white_matter_volume": "White-matter volume",
     "ventricle_volume": "Ventricle volume",
     "lesion_volume": "Lesion volume",
     "snr": "Signal-to-noise ratio",

@@ -37,7 +37,7 @@ class MriEngine:
     """
 
     name = "mri"
-    version = f"1+{TEMPLATE_VERSION}"
+    version = f"2+{TEMPLATE_VERSION}"
     description = (
         "physics-informed brain MRI (T1, T2, PD, T2*, FLAIR, gadolinium, diffusion) from the ICBM 2009a anatomy"
     )
@@ -82,8 +82,7 @@ class MriEngine:
         """No network draws."""
 
     def warm_up(self, spec: CohortSpec) -> None:
-        """Load the anatomy at the recipe's resolution and compile the kernels on a tiny grid."""
-        anatomy.template_for(Grid(spec.imaging.resolution_mm))
+        """Load the anatomy and compile the kernels on a tiny grid."""
         small = {"resolution_mm": 16.0, "effects": {}}
         tiny = spec.model_copy(update={"imaging": spec.imaging.model_copy(update=small)})
         visit = Visit(0, 0.0, 50.0, 1100.0, 25.0, 20.0)
@@ -99,6 +98,7 @@ class MriEngine:
             stream(seed, index, -1, "mri/shape"),
             stream_key(seed, index, -1, "mri/velocity"),
             stream_key(seed, index, -1, "mri/lesions"),
+            stream_key(seed, index, -1, "mri/tissue"),
         )
         tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), field_strength_t)
         grid = Grid(spec.imaging.resolution_mm)
@@ -109,11 +109,11 @@ class MriEngine:
             solution = anatomy.solve_visit(grid, shape, pose, intracranial_ml, volumes)
             head = {
                 "resolution_mm": grid.resolution_mm,
-                "shape": asdict(shape) | {"velocity_key": hex(shape.velocity_key), "lesion_key": hex(shape.lesion_key)},
+                "shape": anatomy.shape_to_json(shape),
                 "pose": asdict(pose),
                 "solution": asdict(solution),
                 "relaxation": {name: asdict(tissue) for name, tissue in tissues.items()},
-                "requested": {"intracranial_ml": intracranial_ml, **asdict(volumes)},
+                "requested": {"intracranial_ml": intracranial_ml, **_list_known(volumes)},
             }
             scans += [
                 self._draw_scan(spec, subject, visit, kind, head, tissues, field_strength_t)
@@ -165,7 +165,15 @@ def _read_subject(subject: Subject) -> tuple[float, float]:
 def _read_visit(subject: Subject, visit: Visit) -> anatomy.Volumes:
     if visit.brain_ml is None or visit.ventricle_ml is None or visit.lesion_ml is None:
         raise _refuse(subject)
-    return anatomy.Volumes(visit.brain_ml, visit.ventricle_ml, visit.lesion_ml)
+    grey_ml = visit.attributes.get("grey_matter_ml")
+    known = float(grey_ml) if isinstance(grey_ml, int | float) else None
+    return anatomy.Volumes(visit.brain_ml, visit.ventricle_ml, visit.lesion_ml, known)
+
+
+def _list_known(volumes: anatomy.Volumes) -> dict[str, float]:
+    """Return the volumes that a visit asks for, by name; white matter follows from brain and grey matter."""
+    known = {name: value for name, value in asdict(volumes).items() if value is not None}
+    return known | ({"white_ml": volumes.brain_ml - volumes.grey_ml} if volumes.grey_ml is not None else {})
 
 
 def _refuse(subject: Subject) -> SpecError:

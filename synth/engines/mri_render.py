@@ -30,7 +30,9 @@ from synth.physics.effects.distortion import place_cavities
 from synth.physics.effects.slices import plan_slices, slice_affine, vote_slices
 from synth.physics.effects.transmit import choose_levels, transmit_field, weigh_levels
 from synth.physics.grid import Grid, node_positions_mm
+from synth.physics.individual import sample_person
 from synth.physics.relaxation import TISSUES
+from synth.physics.template import load_template
 
 _CLEAN_MAXIMUM = 20000.0  # stored value of the brightest tissue before effects; receive bias is cut at 3
 
@@ -151,14 +153,13 @@ def _set_scene(scan: Scan, grid: Grid, channel: Channel) -> Scene:
 
 
 def _bias(grid: Grid, nodes: NDArray[np.float64], channel: Channel) -> NDArray[np.float64]:
-    return bias_at_nodes(grid, channel.bias_key, channel.bias_range, nodes, anatomy.template_for(grid))
+    return bias_at_nodes(grid, channel.bias_key, channel.bias_range, nodes, load_template())
 
 
 def _anatomy_nodes(grid: Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
     solution = head["solution"]
     return anatomy.template_coordinates(
         grid,
-        anatomy.template_for(grid),
         anatomy.shape_from_json(head["shape"]),
         anatomy.Pose(tuple(head["pose"]["rotation_deg"]), tuple(head["pose"]["shift_mm"])),
         solution["scale"],
@@ -170,15 +171,13 @@ def _render_layers(
     grid: Grid, nodes: NDArray[np.float64], head: Mapping[str, Any], layers: Sequence[Layer], threads: int
 ) -> render.Rendering:
     """Render ``layers`` and the labels in one pass of the fused kernel."""
-    template, solution = anatomy.template_for(grid), head["solution"]
+    shape, solution = anatomy.shape_from_json(head["shape"]), head["solution"]
     return render.render_volumes(
         grid,
-        template,
+        sample_person(shape.tissue_key),
         np.concatenate([nodes, np.stack([layer.field for layer in layers], axis=-1)], axis=-1).astype(np.float32),
-        float(np.exp(solution["log_fluid_gain"])),
-        anatomy.visible_lesions(
-            template, anatomy.shape_from_json(head["shape"]), solution["lesion_count"], solution["lesion_radius_scale"]
-        ),
+        (solution["log_white_gain"], solution["log_fluid_gain"]),
+        anatomy.visible_lesions(shape, solution["lesion_count"], solution["lesion_radius_scale"]),
         signals=np.asarray([[layer.signals[name] for name in TISSUES] for layer in layers], np.float32),
         sigma=np.asarray([layer.sigma for layer in layers]).astype(np.float32),
         scale=np.asarray([layer.scale for layer in layers]).astype(np.float32),

@@ -38,7 +38,7 @@ def _volume(request: str, labels: tuple[str, ...], description: str, share: floa
     return Measure(
         "mL",
         description,
-        lambda requested, _: requested[request],
+        lambda requested, _: requested.get(request, math.nan),
         lambda seen: seen.volume_ml(*labels),
         lambda value: share * value + floor_ml,
     )
@@ -65,6 +65,8 @@ MEASURES: dict[str, Measure] = {
     "brain_volume": _volume(
         "brain_ml", ("grey_matter", "white_matter"), "volume of grey and white matter, lesions included", 0.01, 0
     ),
+    "grey_matter_volume": _volume("grey_ml", ("grey_matter",), "volume of grey matter", 0.02, 0),
+    "white_matter_volume": _volume("white_ml", ("white_matter",), "volume of white matter, lesions included", 0.02, 0),
     "ventricle_volume": _volume("ventricle_ml", ("ventricles",), "volume of the lateral ventricles", 0.03, 0.3),
     "lesion_volume": _volume("lesion_ml", ("lesion",), "volume of the lesion mask", 0.05, 0.05),
     "snr": Measure(

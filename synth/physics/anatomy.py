@@ -1,15 +1,15 @@
-"""A subject's head: the template deformed, and the three unknowns solved so that the drawn volumes are met.
+"""A subject's head: the person's tissue deformed, and the unknowns solved so that the drawn volumes are met.
 
-Unknowns of a visit: the head's scale (intracranial volume), the fluid added to the ventricles (ventricle volume) and
-the gain of fluid against brain (brain volume: sulci widen as fluid wins partial-volume voxels); with lesions, also
-their radius. They are solved on the labels that will be delivered, then stored in the scan's row.
+Unknowns of a visit: the head's scale (intracranial volume), the fluid added to the ventricles (ventricle volume), the
+gain of fluid against brain (brain volume: sulci widen) and of white against grey matter (grey-matter volume: the cortex
+thins); with lesions, also their radius. They are solved on voxels that will be delivered, then stored in the row.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,16 @@ from scipy.spatial.transform import Rotation
 
 from synth.physics import deformation, lesions, render
 from synth.physics.grid import LABELS, Grid, node_positions_mm
-from synth.physics.template import Template, load_template
+from synth.physics.individual import sample_person
+from synth.physics.template import load_template
 from synth.seeds import stream_from_key
 
 CENTRE_MM = np.array([0.0, -17.0, 4.0])  # MNI position that lies in the middle of the field of view
 _SOLVER_MM = (4.0, 2.0)  # sampling of the solver's labels: coarse first, then fine
-_ROUNDS = (5, 3)
+_ROUNDS = (8, 5)
 _TEMPLATE_ML = 2030.0
-_BLUR_MM = 0.7  # 0.35 voxels of 2 mm
+_HALF_WIDTH_MM = 70.0
+_GAIN_RANGE = (-25.0, 25.0)
 _TEMPLATE_VENTRICLE_ML = 17.4
 
 
@@ -35,8 +37,10 @@ class Shape:
 
     velocity_key: int
     lesion_key: int
+    tissue_key: int
     broad_mm: float
     fine_mm: float
+    torque_mm: float
     stretch: tuple[float, float, float]
 
 
@@ -50,11 +54,12 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Volumes:
-    """What the labels of one visit are to have, in millilitres."""
+    """What the labels of one visit are to have, in millilitres; without ``grey_ml`` the template's balance is kept."""
 
     brain_ml: float
     ventricle_ml: float
     lesion_ml: float
+    grey_ml: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +68,29 @@ class Solution:
 
     scale: float
     ventricle_added_ml: float
+    log_white_gain: float
     log_fluid_gain: float
     lesion_count: int
     lesion_radius_scale: float
 
+    @property
+    def log_gains(self) -> tuple[float, float]:
+        """The gains of white matter and of fluid, as render_volumes takes them."""
+        return self.log_white_gain, self.log_fluid_gain
 
-def draw_shape(generator: np.random.Generator, velocity_key: int, lesion_key: int) -> Shape:
-    """Draw the shape of one head: broad and fine deformation (root mean square, mm) and stretch per axis."""
+
+def draw_shape(generator: np.random.Generator, velocity_key: int, lesion_key: int, tissue_key: int) -> Shape:
+    """Draw the shape of one head: broad and fine deformation (root mean square, mm), stretch per axis and torque.
+
+    Torque is how far the right hemisphere lies in front of the left one: about 1 mm (approximate; the right frontal
+    and left occipital lobes protrude, Kong et al., PNAS 2018;115:E5154).
+    """
     broad, fine = float(generator.uniform(1.8, 2.8)), float(generator.uniform(0.8, 1.3))
     log_stretch = np.clip(generator.standard_normal(3), -2, 2) * 0.025
     log_stretch -= log_stretch.mean()
     x, y, z = (float(s) for s in np.exp(log_stretch))
-    return Shape(velocity_key, lesion_key, broad, fine, (x, y, z))
+    torque = float(1.0 + np.clip(generator.standard_normal(), -2, 2))
+    return Shape(velocity_key, lesion_key, tissue_key, broad, fine, torque, (x, y, z))
 
 
 def draw_pose(generator: np.random.Generator) -> Pose:
@@ -93,23 +109,19 @@ def _individual_field(velocity_key: int, broad_mm: float, fine_mm: float) -> def
 
 
 def template_coordinates(
-    grid: Grid, template: Template, shape: Shape, pose: Pose, scale: float, ventricle_added_ml: float
+    grid: Grid, shape: Shape, pose: Pose, scale: float, ventricle_added_ml: float
 ) -> NDArray[np.float64]:
     """Return the template voxel coordinate of every B-spline node of ``grid``, shape (nx, ny, nz, 3)."""
     turned = (node_positions_mm(grid) - pose.shift_mm) @ Rotation.from_euler(
         "xyz", pose.rotation_deg, degrees=True
     ).as_matrix()
     place = turned / (scale * np.asarray(shape.stretch)) + CENTRE_MM
+    place[..., 1] -= shape.torque_mm * place[..., 0] / _HALF_WIDTH_MM
     place = place + deformation.interpolate_field(
         _individual_field(shape.velocity_key, shape.broad_mm, shape.fine_mm), place
     )
     place = place + deformation.interpolate_field(deformation.ventricle_field(ventricle_added_ml), place)
-    return np.asarray(place - template.origin_mm)
-
-
-def template_for(grid: Grid) -> Template:
-    """Return the template, smoothed for voxels larger than its own 1 mm so that fine folds do not alias."""
-    return load_template(0.0 if grid.resolution_mm <= 1 else _BLUR_MM)
+    return np.asarray(place - load_template().origin_mm)
 
 
 @functools.lru_cache(maxsize=4)
@@ -117,19 +129,20 @@ def _draw_lesion_table(lesion_key: int) -> NDArray[np.float32]:
     return lesions.draw_lesions(stream_from_key(lesion_key))
 
 
-def visible_lesions(template: Template, shape: Shape, count: int, radius_scale: float) -> lesions.Lesions:
+def visible_lesions(shape: Shape, count: int, radius_scale: float) -> lesions.Lesions:
     """Return the first ``count`` lesions of a subject, their radii scaled, ready for rendering."""
     if count == 0:
         return lesions.no_lesions()
     table = _draw_lesion_table(shape.lesion_key)[:count]
-    return lesions.bin_lesions(lesions.scale_lesions(table, radius_scale), template.fractions.shape[:3])
+    return lesions.bin_lesions(lesions.scale_lesions(table, radius_scale), load_template().fractions.shape[:3])
 
 
 def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Volumes) -> Solution:
     """Solve the unknowns of one visit so that its labels have the drawn volumes (millilitres)."""
-    template = template_for(grid)
+    person = sample_person(shape.tissue_key)
     scale = float(np.cbrt(intracranial_ml / _TEMPLATE_ML))
     added = visit.ventricle_ml / scale**3 - _TEMPLATE_VENTRICLE_ML
+    gains = (0.0, 0.0)
     low, high = deformation.ventricle_range_ml()
     for spacing, rounds in zip(_SOLVER_MM, _ROUNDS, strict=True):
         step = max(1, round(spacing / grid.resolution_mm))
@@ -137,51 +150,88 @@ def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, vi
         last: tuple[float, float] | None = None
         slope = 0.8
         for _ in range(rounds):
-            nodes = template_coordinates(grid, template, shape, pose, scale, added)
-            final = spacing == _SOLVER_MM[-1]
-            seen = render.render_volumes(grid, template, nodes, 1.0, lesions.no_lesions(), step=step, with_margin=final)
-            counts = np.bincount(seen.tissue.ravel(), minlength=5) * voxel_ml
-            missing = (visit.ventricle_ml - counts[LABELS["ventricles"]]) / scale**3
-            error = float(intracranial_ml / counts[1:].sum())
-            if abs(missing) < 0.004 * visit.ventricle_ml and abs(error - 1) < 0.002:
+            nodes = template_coordinates(grid, shape, pose, scale, added)
+            seen = render.render_volumes(
+                grid, person, nodes, gains, lesions.no_lesions(), step=step, with_log_odds=True
+            )
+            found = np.bincount(seen.tissue.ravel(), minlength=5) * voxel_ml
+            missing = (visit.ventricle_ml - found[LABELS["ventricles"]]) / scale**3
+            error = float(intracranial_ml / found[1:].sum())
+            if _are_met(found, intracranial_ml, visit):
                 break
             if last is not None and abs(added - last[0]) > 0.05:
                 slope = float(np.clip((last[1] - missing) / (added - last[0]), 0.05, 2.0))
             last = (added, missing)
             added = float(np.clip(added + missing / slope, low, high))
             scale *= float(np.cbrt(error))
-    gain = _solve_gain(seen.margin, visit.brain_ml / voxel_ml)
-    return _solve_lesions(grid, template, shape, pose, Solution(scale, added, gain, 0, 1.0), visit.lesion_ml)
+            gains = _solve_gains(seen, gains, visit, voxel_ml / error)
+    return _solve_lesions(grid, shape, pose, Solution(scale, added, *gains, 0, 1.0), visit.lesion_ml)
 
 
-def _solve_gain(margin: NDArray[np.float32], brain_voxels: float) -> float:
-    """Return the log of the fluid gain that leaves ``brain_voxels`` to brain: an order statistic of the margins."""
-    values = margin[margin > -99]
-    keep = int(np.clip(round(brain_voxels), 1, len(values) - 1))
-    return float(np.clip(np.partition(values, len(values) - keep - 1)[len(values) - keep - 1], -8.0, 8.0))
+def _are_met(found_ml: NDArray[np.floating[Any]], intracranial_ml: float, visit: Volumes) -> bool:
+    grey, brain = found_ml[LABELS["grey_matter"]], found_ml[LABELS["grey_matter"]] + found_ml[LABELS["white_matter"]]
+    return bool(
+        abs(found_ml[LABELS["ventricles"]] / visit.ventricle_ml - 1) < 0.004
+        and abs(found_ml[1:].sum() / intracranial_ml - 1) < 0.002
+        and abs(brain / visit.brain_ml - 1) < 0.002
+        and (visit.grey_ml is None or abs(grey / visit.grey_ml - 1) < 0.004)
+    )
 
 
-def _solve_lesions(
-    grid: Grid, template: Template, shape: Shape, pose: Pose, solution: Solution, lesion_ml: float
-) -> Solution:
+def _solve_gains(
+    seen: render.Rendering, gains: tuple[float, float], visit: Volumes, voxel_ml: float
+) -> tuple[float, float]:
+    """Return the gains at which as many more voxels are brain, and as many more of these white, as are missing.
+
+    Each is an order statistic of the voxels' mean log-odds, given the other; a few turns settle both. A label is
+    that of the mean share, which differs a little, so what is missing is counted on labels and added to what these say.
+    """
+    inside = (seen.tissue > 0) & (seen.tissue != LABELS["ventricles"])
+    white, fluid = seen.log_odds[inside].T
+    labels = np.bincount(seen.tissue.ravel(), minlength=5)
+    wet = np.maximum(white, 0) <= fluid
+    more_wet = labels[LABELS["grey_matter"]] + labels[LABELS["white_matter"]] - visit.brain_ml / voxel_ml
+    is_white = white > np.maximum(fluid, 0)
+    more_white = (visit.brain_ml - (visit.grey_ml or 0)) / voxel_ml - labels[LABELS["white_matter"]]
+    whiter = wetter = np.float32(0)
+    for _ in range(4 if visit.grey_ml is not None else 1):
+        wetter = _order_statistic(np.maximum(white + whiter, 0) - fluid, wet.sum() + more_wet)
+        if visit.grey_ml is not None:
+            whiter = _order_statistic(np.maximum(fluid + wetter, 0) - white, is_white.sum() + more_white)
+    first, second = gains
+    return float(np.clip(first + whiter, *_GAIN_RANGE)), float(np.clip(second + wetter, *_GAIN_RANGE))
+
+
+def _order_statistic(values: NDArray[np.float32], count: float) -> np.float32:
+    """Return the value below which ``count`` of ``values`` lie."""
+    place = int(np.clip(round(count), 0, len(values) - 1))
+    return np.float32(np.partition(values, place)[place])
+
+
+def _solve_lesions(grid: Grid, shape: Shape, pose: Pose, solution: Solution, lesion_ml: float) -> Solution:
     """Choose how many lesions show, and solve their radius so that the mask has ``lesion_ml``."""
     if lesion_ml <= 0:
         return solution
     count = lesions.count_lesions(_draw_lesion_table(shape.lesion_key), lesion_ml, solution.scale**3)
-    nodes = template_coordinates(grid, template, shape, pose, solution.scale, solution.ventricle_added_ml)
-    radius, gain = 1.0, float(np.exp(solution.log_fluid_gain))
+    person = sample_person(shape.tissue_key)
+    nodes = template_coordinates(grid, shape, pose, solution.scale, solution.ventricle_added_ml)
+    radius = 1.0
     for _ in range(6):
-        seen = render.render_volumes(grid, template, nodes, gain, visible_lesions(template, shape, count, radius))
+        seen = render.render_volumes(grid, person, nodes, solution.log_gains, visible_lesions(shape, count, radius))
         found = max(float(seen.lesion.sum()) * grid.resolution_mm**3 / 1000, 0.01)
         if abs(found - lesion_ml) < 0.02 * lesion_ml:
             break
         radius = float(np.clip(radius * np.cbrt(lesion_ml / found), 0.3, 4.0))
-    return Solution(solution.scale, solution.ventricle_added_ml, solution.log_fluid_gain, count, radius)
+    return replace(solution, lesion_count=count, lesion_radius_scale=radius)
 
 
 def shape_from_json(values: Mapping[str, Any]) -> Shape:
-    """Return the Shape stored in a scan's row (the inverse of dataclasses.asdict with keys as hexadecimal)."""
+    """Return the Shape stored in a scan's row (the inverse of shape_to_json)."""
     x, y, z = values["stretch"]
-    return Shape(
-        int(values["velocity_key"], 16), int(values["lesion_key"], 16), values["broad_mm"], values["fine_mm"], (x, y, z)
-    )
+    keys = {name: int(value, 16) for name, value in values.items() if name.endswith("_key")}
+    return Shape(**{**values, **keys, "stretch": (x, y, z)})
+
+
+def shape_to_json(shape: Shape) -> dict[str, Any]:
+    """Return a Shape as a scan's row stores it: keys as hexadecimal text."""
+    return {name: hex(value) if name.endswith("_key") else value for name, value in asdict(shape).items()}

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from synth.philox import philox_block
 from synth.physics.grid import NODE_SPACING_MM, Grid
+from synth.physics.individual import INSIDE_STEP, ODDS_STEP, Person
 from synth.physics.lesions import Lesions
-from synth.physics.template import Template
 
 
 @njit(inline="always")
@@ -57,6 +57,38 @@ def _lesion_fraction(y: float, x: float, z: float, table, start, items, cells, e
     return most
 
 
+@njit(inline="always")
+def _sample_shares(odds, y: float, x: float, z: float, white: float, fluid: float):  # type: ignore[no-untyped-def]
+    """Return the shares of GM, WM, CSF and ventricle at a template voxel: trilinear log-odds, then a softmax.
+
+    The last two are the log-odds of WM and of CSF against GM.
+    """
+    a, b, c, none = int(y), int(x), int(z), np.float32(0.0)
+    if y < 0 or x < 0 or z < 0 or a >= odds.shape[0] - 1 or b >= odds.shape[1] - 1 or c >= odds.shape[2] - 1:
+        return none, none, none, none, none, none
+    fy, fx, fz = y - a, x - b, z - c
+    wm = csf = vent = inside = fold = np.float32(0.0)
+    for da in range(2):
+        wy = fy if da else np.float32(1.0) - fy
+        for db in range(2):
+            wx = wy * (fx if db else np.float32(1.0) - fx)
+            for dc in range(2):
+                w = wx * (fz if dc else np.float32(1.0) - fz)
+                wm += w * odds[a + da, b + db, c + dc, 0]
+                csf += w * odds[a + da, b + db, c + dc, 1]
+                vent += w * odds[a + da, b + db, c + dc, 2]
+                inside += w * odds[a + da, b + db, c + dc, 3]
+                fold += w * odds[a + da, b + db, c + dc, 4]
+    inside = min(inside * np.float32(INSIDE_STEP), np.float32(1.0))
+    fold = abs(fold)
+    log_wm = (wm + fold) * np.float32(ODDS_STEP) + white
+    log_csf = (csf - np.float32(2.0) * fold) * np.float32(ODDS_STEP) + fluid
+    for_wm, for_csf = math.exp(log_wm), math.exp(log_csf)
+    for_vent = math.exp(vent * np.float32(ODDS_STEP))
+    share = inside / (np.float32(1.0) + for_wm + for_csf + for_vent)
+    return share, for_wm * share, for_csf * share, for_vent * share, log_wm, log_csf
+
+
 @njit(cache=True, nogil=True)
 def _render_slab(  # type: ignore[no-untyped-def]
     first,
@@ -64,9 +96,10 @@ def _render_slab(  # type: ignore[no-untyped-def]
     step,
     nodes_per_voxel,
     nodes,
-    fractions,
+    odds,
     occupied,
-    fluid_gain,
+    gains,
+    offsets,
     lesion_table,
     lesion_start,
     lesion_items,
@@ -79,21 +112,24 @@ def _render_slab(  # type: ignore[no-untyped-def]
     images,
     tissue,
     lesion,
-    margin,
+    log_odds,
 ):
     """Render planes ``first`` to ``last`` of the outputs.
 
     nodes: float32 (nx, ny, nz, 3 + contrasts): template voxel coordinate and bias of each contrast, B-spline nodes.
-    occupied: bool, one entry for each 4 x 4 x 4 template voxels; where it is False nothing is sampled.
+    odds, occupied: see Person; where ``occupied`` is False nothing is sampled.
+    gains: added to the log-odds of white matter and of fluid; offsets: where a voxel is sampled, see _place_samples.
     signals: float32 (contrasts, 4) for GM, WM, CSF, lesion; sigma, scale: (contrasts,); keys: uint32 (contrasts, 2).
     images: uint16 (contrasts, x, y, z), may be empty along the first axis: then only labels are made.
-    margin: float32 (x, y, z) or empty; the log of the fluid gain at which a voxel turns from brain into fluid.
+    log_odds: float32 (x, y, z, 2) or empty; see Rendering.
     """
     ny, nz = tissue.shape[1], tissue.shape[2]
     contrasts = images.shape[0]
     channels = 3 + contrasts
     _, rows, columns, _ = nodes.shape
-    tx, ty, tz, _ = fractions.shape
+    tx, ty, tz, _ = odds.shape
+    samples, each = offsets.shape[0], np.float32(1.0 / max(offsets.shape[0], 1))
+    white, fluid = gains[0], gains[1]
     plane = np.empty((rows, columns, channels), np.float32)
     line = np.empty((columns, channels), np.float32)
     part = np.empty((4, nz), np.float32)
@@ -101,12 +137,12 @@ def _render_slab(  # type: ignore[no-untyped-def]
     weights = np.empty((nz, 4), np.float32)
     base = np.empty(nz, np.int64)
     for k in range(nz):
-        position = (k * step + 0.5 * (step - 1)) * nodes_per_voxel
+        position = (k * step + step // 2) * nodes_per_voxel
         base[k] = int(position)
         w0, w1, w2, w3 = _bspline_weights(position - base[k])
         weights[k, 0], weights[k, 1], weights[k, 2], weights[k, 3] = w0, w1, w2, w3
     for i in range(first, last):
-        position = (i * step + 0.5 * (step - 1)) * nodes_per_voxel
+        position = (i * step + step // 2) * nodes_per_voxel
         node = int(position)
         w0, w1, w2, w3 = _bspline_weights(position - node)
         for b in range(rows):
@@ -119,7 +155,7 @@ def _render_slab(  # type: ignore[no-untyped-def]
                         + w3 * nodes[node + 3, b, c, q]
                     )
         for j in range(ny):
-            position = (j * step + 0.5 * (step - 1)) * nodes_per_voxel
+            position = (j * step + step // 2) * nodes_per_voxel
             node = int(position)
             w0, w1, w2, w3 = _bspline_weights(position - node)
             for c in range(columns):
@@ -151,31 +187,20 @@ def _render_slab(  # type: ignore[no-untyped-def]
                     continue
                 if not occupied[a >> 2, b >> 2, c >> 2]:
                     continue
-                fy, fx, fz = y - a, x - b, z - c
-                gm = wm = csf = vent = np.float32(0.0)
-                for da in range(2):
-                    wy = fy if da else np.float32(1.0) - fy
-                    for db in range(2):
-                        wx = wy * (fx if db else np.float32(1.0) - fx)
-                        for dc in range(2):
-                            w = wx * (fz if dc else np.float32(1.0) - fz)
-                            gm += w * fractions[a + da, b + db, c + dc, 0]
-                            wm += w * fractions[a + da, b + db, c + dc, 1]
-                            csf += w * fractions[a + da, b + db, c + dc, 2]
-                            vent += w * fractions[a + da, b + db, c + dc, 3]
-                inside = min((gm + wm + csf + vent) * np.float32(1 / 255), np.float32(1.0))
+                gm, wm, csf, vent, log_wm, log_csf = _sample_shares(odds, y, x, z, white, fluid)
+                if samples > 1 and max(max(gm, wm), max(csf, vent)) < np.float32(0.998):
+                    gm = wm = csf = vent = log_wm = log_csf = np.float32(0.0)
+                    for n in range(samples):
+                        one = _sample_shares(
+                            odds, y + offsets[n, 0], x + offsets[n, 1], z + offsets[n, 2], white, fluid
+                        )
+                        gm, wm, csf, vent = gm + one[0], wm + one[1], csf + one[2], vent + one[3]
+                        log_wm, log_csf = log_wm + one[4], log_csf + one[5]
+                    gm, wm, csf, vent = gm * each, wm * each, csf * each, vent * each
+                    log_wm, log_csf = log_wm * each, log_csf * each
+                inside = gm + wm + csf + vent
                 if inside < 0.004:
                     continue
-                gm, wm, csf, vent = gm * gm, wm * wm, csf * csf, vent * vent
-                if margin.shape[0] > 0:
-                    brain = max(gm, wm)
-                    if inside > 0.5 and brain > 0 and vent < brain:
-                        margin[i, j, k] = math.log(brain / csf) if csf > 0 else np.float32(50.0)
-                    else:
-                        margin[i, j, k] = np.float32(-100.0)
-                csf *= fluid_gain
-                share = inside / (gm + wm + csf + vent)
-                gm, wm, csf, vent = gm * share, wm * share, csf * share, vent * share
                 if inside > 0.5:
                     if vent >= max(gm, max(wm, csf)):
                         tissue[i, j, k] = 4
@@ -183,6 +208,8 @@ def _render_slab(  # type: ignore[no-untyped-def]
                         tissue[i, j, k] = 1
                     else:
                         tissue[i, j, k] = 2 if gm >= wm else 3
+                    if log_odds.shape[0] > 0:
+                        log_odds[i, j, k, 0], log_odds[i, j, k, 1] = log_wm, log_csf
                 hurt = np.float32(0.0)
                 if lesion_table.shape[0] > 0 and wm > 0.05:
                     hurt = wm * _lesion_fraction(
@@ -219,19 +246,32 @@ def _render_slab(  # type: ignore[no-untyped-def]
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """What one pass gives: ``images`` uint16 (contrast, x, y, z), ``tissue`` and ``lesion`` uint8 (x, y, z)."""
+    """What one pass gives: ``images`` uint16 (contrast, x, y, z), ``tissue`` and ``lesion`` uint8 (x, y, z).
+
+    ``log_odds`` is empty, or the mean log-odds of WM and of CSF against GM of every voxel inside the skull, float32
+    (x, y, z, 2).
+    """
 
     images: NDArray[np.uint16]
     tissue: NDArray[np.uint8]
     lesion: NDArray[np.uint8]
-    margin: NDArray[np.float32]
+    log_odds: NDArray[np.float32]
+
+
+def _place_samples(grid: Grid, nodes: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return where a voxel is sampled, from its middle in template voxels, shape (samples, 3): 4 up to 1 mm, else 8."""
+    corners = np.stack(np.meshgrid(*[(-0.25, 0.25)] * 3, indexing="ij"), axis=-1).reshape(8, 3)
+    if grid.resolution_mm <= 1:
+        corners = corners[corners.prod(axis=1) > 0]
+    steps = [np.diff(nodes[..., :3], axis=axis).mean(axis=(0, 1, 2)) for axis in range(3)]
+    return np.asarray(corners @ np.asarray(steps) * (grid.resolution_mm / NODE_SPACING_MM), np.float32)
 
 
 def render_volumes(
     grid: Grid,
-    template: Template,
+    person: Person,
     nodes: NDArray[np.float32] | NDArray[np.float64],
-    fluid_gain: float,
+    log_gains: tuple[float, float],
     lesions: Lesions,
     *,
     signals: NDArray[np.float32] | None = None,
@@ -239,7 +279,7 @@ def render_volumes(
     scale: NDArray[np.float32] | None = None,
     keys: NDArray[np.uint32] | None = None,
     step: int = 1,
-    with_margin: bool = False,
+    with_log_odds: bool = False,
     threads: int = 1,
 ) -> Rendering:
     """Render all contrasts of one visit, or only its labels if no ``signals`` are given.
@@ -247,22 +287,24 @@ def render_volumes(
     ``nodes`` (nx, ny, nz, 3 + contrasts) holds the template voxel coordinate and each contrast's bias at the nodes of
     ``grid``; ``signals`` (contrasts, 4) the signal of GM, WM, CSF and lesion; ``sigma`` the noise standard deviation
     per channel in the same unit; ``scale`` the stored value per unit of signal; ``keys`` (contrasts, 2) the noise keys.
-    ``step`` > 1 samples a coarser grid of the same field of view. The result does not depend on ``threads``.
+    ``log_gains`` are added to the log-odds of white matter and of fluid (not of ventricles) against grey matter.
+    ``step`` > 1 renders one in ``step`` voxels along each axis. The result does not depend on ``threads``.
     """
     contrasts = 0 if signals is None else len(signals)
     shape = tuple(n // step for n in grid.shape)
     images = np.empty((contrasts, *shape), np.uint16)
     tissue, lesion = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-    margin = np.full(shape if with_margin else (0, 0, 0), -100, np.float32)
+    log_odds = np.zeros((*shape, 2) if with_log_odds else (0, 0, 0, 0), np.float32)
     empty = np.zeros((0, 4), np.float32)
     edges = np.linspace(0, shape[0], threads + 1).astype(int)
     arguments = (
         step,
         grid.resolution_mm / NODE_SPACING_MM,
         np.ascontiguousarray(nodes, np.float32),
-        template.fractions,
-        template.occupied,
-        np.float32(fluid_gain),
+        person.odds,
+        person.occupied,
+        np.asarray(log_gains, np.float32),
+        _place_samples(grid, nodes),
         lesions.table,
         lesions.cell_start,
         lesions.cell_items,
@@ -275,11 +317,11 @@ def render_volumes(
         images,
         tissue,
         lesion,
-        margin,
+        log_odds,
     )
     if threads == 1:
         _render_slab(0, shape[0], *arguments)
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(lambda n: _render_slab(edges[n], edges[n + 1], *arguments), range(threads)))
-    return Rendering(images, tissue, lesion, margin)
+    return Rendering(images, tissue, lesion, log_odds)

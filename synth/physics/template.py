@@ -69,15 +69,20 @@ def _find_ventricles(csf: NDArray[np.float32], origin_mm: NDArray[np.float64]) -
     return np.asarray(ndimage.binary_dilation(labels == biggest, iterations=2))
 
 
-def _find_cerebellum(shape: tuple[int, ...], origin_mm: NDArray[np.float64]) -> NDArray[np.float32]:
+def place_axes(shape: tuple[int, ...], origin_mm: NDArray[np.float64]) -> list[NDArray[np.float32]]:
+    """Return the position of voxels along x, y and z in MNI millimetres, each ready to be broadcast to ``shape``."""
+    return [
+        (origin_mm[axis] + np.arange(n)).reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
+        for axis, n in enumerate(shape)
+    ]
+
+
+def find_cerebellum(shape: tuple[int, ...], origin_mm: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return a smooth weight, 1 in cerebellum and lower brain stem, 0 in the cerebrum.
 
     Averaging 152 people blurs the thin folia into half fluid; left so, ageing would dissolve the whole cerebellum.
     """
-    _, y, z = (
-        (origin_mm[axis] + np.arange(n)).reshape([-1 if a == axis else 1 for a in range(3)]).astype(np.float32)
-        for axis, n in enumerate(shape)
-    )
+    _, y, z = place_axes(shape, origin_mm)
     below_tentorium = 1 / (1 + np.exp((z - (-14 - 0.25 * (y + 60))) / 3))
     behind = 1 / (1 + np.exp((y + 30) / 3))
     return np.broadcast_to(below_tentorium * behind, shape)
@@ -94,23 +99,21 @@ def load_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     grey, white = (_load_map(name)[0][box] * brain for name in ("gm", "wm"))
     dura = ndimage.binary_dilation(brain, ndimage.generate_binary_structure(3, 2), iterations=SUBARACHNOID_MM)
     fluid = np.where(dura, np.clip(1 - grey - white, 0, 1), 0).astype(np.float32)
-    folia = _find_cerebellum(fluid.shape, origin) * brain * fluid * (1 - fluid)
+    folia = find_cerebellum(fluid.shape, origin) * brain * fluid * (1 - fluid)
     grey, fluid = grey + folia, fluid - folia
     near = _find_ventricles(fluid * brain, origin)
     return np.stack([grey, white, np.where(near, 0, fluid), np.where(near, fluid, 0)]), origin
 
 
 @functools.cache
-def load_template(blur_mm: float = 0.0) -> Template:
-    """Return the template, its maps smoothed by a Gaussian of standard deviation ``blur_mm`` (anti-aliasing)."""
+def load_template() -> Template:
+    """Return the template."""
     maps, origin = load_fractions()
-    if blur_mm > 0:
-        maps = np.stack([ndimage.gaussian_filter(m, blur_mm, truncate=3) for m in maps])
     fractions = np.ascontiguousarray(np.moveaxis(np.rint(maps * 255).astype(np.uint8), 0, -1))
-    return Template(fractions, _find_occupied(fractions), origin)
+    return Template(fractions, find_occupied(fractions), origin)
 
 
-def _find_occupied(fractions: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def find_occupied(fractions: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return whether each block of 4 x 4 x 4 voxels, with the next voxel along each axis, holds any tissue."""
     tissue = np.pad(fractions.any(axis=-1), [(0, 1 + -n % 4) for n in fractions.shape[:3]])
     for axis in range(3):

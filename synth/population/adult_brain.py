@@ -22,7 +22,7 @@ class AdultBrain:
     """Age, sex and diagnosis from the literature; anatomy from the literature; scanners from a real index."""
 
     name = "adult-brain"
-    version = f"3+idc{IDC_VERSION}"
+    version = f"4+idc{IDC_VERSION}"
 
     def check(self, spec: CohortSpec) -> None:
         """Raise PopulationError, saying what to change, if this population cannot deliver ``spec``."""
@@ -78,7 +78,8 @@ class AdultBrain:
         """Return one sentence per source of the model."""
         return (
             *SOURCES,
-            "Intracranial, brain and ventricle volumes: PMC10511609 table 1; ageing: Hedman 2012",
+            "Intracranial, brain, grey-matter and ventricle volumes: PMC10511609 table 1; ageing: Hedman 2012, "
+            "and of grey against white matter J Neurol 2017;264:520",
             f"Scanners: brain MR patients of NCI Imaging Data Commons (idc-index-data {IDC_VERSION})",
         )
 
@@ -111,9 +112,9 @@ def build_subject(
     ages = [age_years + year for year in years]
     volumes = draw_volumes(stream(seed, index, COHORT_LEVEL, "population/volumes"), sex, diagnosis, ages)
     visits = tuple(
-        Visit(number, year, age, brain, ventricle, lesion)
-        for number, (year, age, brain, ventricle, lesion) in enumerate(
-            zip(years, ages, volumes.brain_ml, volumes.ventricle_ml, volumes.lesion_ml, strict=True)
+        Visit(number, year, age, brain, ventricle, lesion, {"grey_matter_ml": grey, "white_matter_ml": brain - grey})
+        for number, (year, age, brain, grey, ventricle, lesion) in enumerate(
+            zip(years, ages, volumes.brain_ml, volumes.grey_ml, volumes.ventricle_ml, volumes.lesion_ml, strict=True)
         )
     )
     return Subject(

@@ -1,4 +1,4 @@
-"""Volumes of one brain over its visits: intracranial, brain, lateral ventricles and MS lesions, in mL.
+"""Volumes of one brain over its visits: intracranial, brain, grey matter, lateral ventricles and MS lesions, in mL.
 
 Healthy anatomy at age 48: PMC10511609 (table 1), as in PHYSICS.md. Its spread pools ages 20 to 84, so taking it as the
 spread at one age is on the wide side. Rates and disease effects name their source where they are defined below;
@@ -44,6 +44,12 @@ VENTRICLE_EXTRA_GROWTH = {"none": 0.0, "multiple-sclerosis": 0.015, "alzheimer-d
 RATE_SIGMA = 0.3  # log-normal spread of one person's rate of loss (mean 1); approximate
 VENTRICLE_RATE_SIGMA = 0.4  # of growth: 5.6 +- 3.6 %/yr in PHYSICS.md, measurement error included
 
+# Grey over white matter at 48, alike in both sexes (AJNR 2002;23:1327; so in the table). PMC10511609, table 1: cortex
+# 457.6, insula 12.8, limbic system 33.2 and basal ganglia 13.6 mL against cerebral white matter 417.9 and brain stem
+# 42.7 mL; of the cerebellum's 135.8 mL three quarters count as grey (approximate). 619 / 495 = 1.25. Spread at a given
+# age: var(ln g - ln w) follows from the SDs of cortex, white matter and brain in the table, .10 to .11 over all ages.
+GREY_TO_WHITE, GREY_TO_WHITE_SIGMA = 1.25, 0.09
+
 # MS lesion volume at the first visit: log-normal, median 6, mean 10 mL (approximate), truncated to 0.5-50 mL.
 # Growth about 8 %/yr of the first volume (median, Radiology 1999;213:395), flattening below LESION_CEILING_ML.
 LESION_MEDIAN_ML, LESION_SIGMA, LESION_RANGE_ML = 6.0, math.sqrt(2 * math.log(10 / 6)), (0.5, 50.0)
@@ -63,10 +69,11 @@ MIN_CHANCE = 1e-3  # a subject whose bounds leave less than this of the brain di
 
 @dataclass(frozen=True, slots=True)
 class Volumes:
-    """The volumes of one subject: intracranial, and brain, ventricles and lesions per visit, all in mL."""
+    """The volumes of one subject: intracranial, and brain, grey matter, ventricles and lesions per visit, in mL."""
 
     intracranial_ml: float
     brain_ml: tuple[float, ...]
+    grey_ml: tuple[float, ...]
     ventricle_ml: tuple[float, ...]
     lesion_ml: tuple[float, ...]
 
@@ -78,6 +85,16 @@ def brain_loss(age_years: float) -> float:
     """
     rising = min(max(age_years - 35.0, 0.0), 25.0)
     return 0.002 * rising + 0.003 / 25.0 * rising**2 / 2 + 0.005 * max(age_years - 60.0, 0.0)
+
+
+def grey_share_loss(age_years: float) -> float:
+    """Return the log by which grey over white matter has fallen up to ``age_years`` (integral of the yearly rate).
+
+    Rate: grey matter loses 0.32 %/yr at 35 and 0.55 at 70, white matter 0.02 and 0.47 (J Neurol 2017;264:520), so their
+    ratio falls by 0.30 and 0.08 %/yr: linear in between, 0.30 before 35 and 0.08 after 70 (approximate).
+    """
+    slowing = min(max(age_years - 35.0, 0.0), 35.0)
+    return 0.003 * min(age_years, 70.0) - 0.0022 / 35.0 * slowing**2 / 2 + 0.0008 * max(age_years - 70.0, 0.0)
 
 
 def ventricle_growth(age_years: float) -> float:
@@ -146,7 +163,16 @@ def _draw_once(rng: np.random.Generator, sex: str, diagnosis: str, ages_years: S
     first = _draw_first_brain(rng, sex, icv, factor, kept, ventricles, (z_ventricle, z_lesion))
     if first is None:
         return None
-    return Volumes(icv, tuple(first * k for k in kept), tuple(ventricles), tuple(lesions))
+    brain = tuple(first * k for k in kept)
+    usual = math.exp(GREY_TO_WHITE_SIGMA * draw_truncated(rng, -3.0, 3.0)[0])
+    return Volumes(icv, brain, _divide_brain(brain, ages_years, usual), tuple(ventricles), tuple(lesions))
+
+
+def _divide_brain(brain_ml: Sequence[float], ages_years: Sequence[float], usual: float) -> tuple[float, ...]:
+    """Return the grey matter (mL) of each visit; ``usual`` is how far grey over white is off that of others."""
+    start = grey_share_loss(REFERENCE_AGE_YEARS)
+    ratios = [GREY_TO_WHITE * usual * math.exp(start - grey_share_loss(age)) for age in ages_years]
+    return tuple(brain * ratio / (1 + ratio) for brain, ratio in zip(brain_ml, ratios, strict=True))
 
 
 def _draw_ventricles(

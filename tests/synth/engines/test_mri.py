@@ -22,7 +22,7 @@ SPEC = CohortSpec.model_validate(
 
 
 def person(lesion_ml: float, ventricle_ml: float = 30.0) -> Subject:
-    visit = Visit(0, 0.0, 45.0, 1080.0, ventricle_ml, lesion_ml)
+    visit = Visit(0, 0.0, 45.0, 1080.0, ventricle_ml, lesion_ml, {"grey_matter_ml": 596.0})
     return Subject("t-s0", "t", 0, 45.0, "F", "", 1450.0, "SIEMENS", "Skyra", 3.0, 1.0, (visit,))
 
 
@@ -76,6 +76,8 @@ def test_the_row_holds_what_was_asked_for() -> None:
             "brain_ml": 1080.0,
             "ventricle_ml": 30.0,
             "lesion_ml": 12.0,
+            "grey_ml": 596.0,
+            "white_ml": 484.0,
         }
         assert SPEC.imaging.snr[0] <= scan.parameters["snr"] <= SPEC.imaging.snr[1]
         assert 0.1 <= scan.parameters["bias_range"] <= 0.4

@@ -23,7 +23,7 @@ from synth.physics.sequences import SEQUENCES
 from synth.spec import CohortSpec
 
 ENGINE = MriEngine()
-VISIT = Visit(0, 0.0, 45.0, 1080.0, 40.0, 15.0)
+VISIT = Visit(0, 0.0, 45.0, 1080.0, 40.0, 15.0, {"grey_matter_ml": 596.0})
 PERSON = Subject("t-s0", "t", 0, 45.0, "F", "", 1450.0, "SIEMENS", "Skyra", 3.0, 1.0, (VISIT,))
 
 

@@ -104,6 +104,8 @@ def exact_request() -> dict[str, float]:
     return {
         "intracranial_ml": (brain + COUNTS["csf"] + COUNTS["ventricles"]) / 1000,
         "brain_ml": brain / 1000,
+        "grey_ml": COUNTS["grey_matter"] / 1000,
+        "white_ml": COUNTS["white_matter"] / 1000,
         "ventricle_ml": COUNTS["ventricles"] / 1000,
         "lesion_ml": COUNTS["lesion"] / 1000,
     }
@@ -125,6 +127,8 @@ def test_an_image_that_shows_what_was_asked_is_within_every_tolerance() -> None:
     [
         ("intracranial_ml", "intracranial_volume", 1.02),
         ("brain_ml", "brain_volume", 0.98),
+        ("grey_ml", "grey_matter_volume", 1.03),
+        ("white_ml", "white_matter_volume", 0.97),
         ("ventricle_ml", "ventricle_volume", 1.6),
         ("lesion_ml", "lesion_volume", 2.0),
     ],
@@ -134,6 +138,12 @@ def test_a_wrong_volume_is_a_miss_of_that_measurement_alone(request_name: str, m
     request[request_name] *= factor
     image = make_image(*boxes(), request, 25.0)
     assert [found.name for found in image.measurements if not found.within] == [measure]
+
+
+def test_a_volume_that_nobody_asked_for_is_not_measured() -> None:
+    request = {name: value for name, value in exact_request().items() if name not in ("grey_ml", "white_ml")}
+    names = [found.name for found in make_image(*boxes(), request, 25.0).measurements]
+    assert names == [name for name in MEASURES if name not in ("grey_matter_volume", "white_matter_volume")]
 
 
 def test_a_core_that_is_too_small_is_not_within() -> None:

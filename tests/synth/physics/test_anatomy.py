@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from synth.nouns import Visit
 from synth.physics import anatomy, lesions, render
 from synth.physics.grid import LABELS, NODE_SPACING_MM, Grid
+from synth.physics.individual import sample_person
 from synth.physics.lesions import LESION_COLUMNS, no_lesions
 from synth.physics.render import render_volumes
+from synth.physics.template import load_template
 from synth.population.volumes import BRAIN_FRACTION, FILLED_FRACTION, VENTRICLE_RANGE_ML, VENTRICLE_SPACE
 from synth.seeds import stream, stream_key
 
@@ -25,7 +27,7 @@ SEED = 11
 
 @functools.cache
 def shape_of(number: int) -> anatomy.Shape:
-    keys = (stream_key(SEED, number, -1, name) for name in ("velocity", "lesions"))
+    keys = (stream_key(SEED, number, -1, name) for name in ("velocity", "lesions", "tissue"))
     return anatomy.draw_shape(stream(SEED, number, -1, "shape"), *keys)
 
 
@@ -55,10 +57,9 @@ def jacobian(mapping: NDArray[np.float64], spacing_mm: float) -> NDArray[np.floa
 @pytest.mark.parametrize("number", range(20))
 def test_the_mapping_of_every_head_is_invertible(number: int) -> None:
     """The Jacobian determinant of the B-spline mapping itself stays positive, even with the largest ventricles."""
-    template = anatomy.template_for(GRID)
     added_ml, least = [(-150.0, 0.3), (0.0, 0.3), (110.0, 0.02), (400.0, 0.0)][number % 4]
-    nodes = anatomy.template_coordinates(GRID, template, shape_of(number), pose_of(number), 0.9, added_ml)
-    head = render_volumes(GRID, template, nodes, 1.0, no_lesions()).tissue > 0
+    nodes = anatomy.template_coordinates(GRID, shape_of(number), pose_of(number), 0.9, added_ml)
+    head = render_volumes(GRID, sample_person(1), nodes, (0.0, 0.0), no_lesions()).tissue > 0
     change = jacobian(evaluate_bspline(nodes, GRID), GRID.resolution_mm)
     assert head.sum() * 0.008 > 1000
     assert change[head].min() > least
@@ -77,8 +78,9 @@ def test_shapes_and_poses_stay_within_their_bounds() -> None:
 
 def test_a_shape_survives_its_row() -> None:
     shape = shape_of(4)
-    row = asdict(shape) | {"velocity_key": hex(shape.velocity_key), "lesion_key": hex(shape.lesion_key)}
+    row = json.loads(json.dumps(anatomy.shape_to_json(shape)))
     assert anatomy.shape_from_json(row) == shape
+    assert all(isinstance(value, str) for name, value in row.items() if name.endswith("_key"))
 
 
 # ----------------------------------------------------------------------------------------------------- solved volumes
@@ -90,10 +92,13 @@ class Target:
     brain_share: float
     ventricle_ml: float
     lesion_ml: float = 0.0
+    grey_share: float | None = None  # of the brain
 
     @property
-    def visit(self) -> Visit:
-        return Visit(0, 0.0, 50.0, self.brain_share * self.intracranial_ml, self.ventricle_ml, self.lesion_ml)
+    def visit(self) -> anatomy.Volumes:
+        brain_ml = self.brain_share * self.intracranial_ml
+        grey_ml = None if self.grey_share is None else self.grey_share * brain_ml
+        return anatomy.Volumes(brain_ml, self.ventricle_ml, self.lesion_ml, grey_ml)
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,11 @@ class Solved:
 
 
 def solve(number: int, target: Target, grid: Grid = GRID) -> Solved:
-    template, shape, pose = anatomy.template_for(grid), shape_of(number), pose_of(number)
+    shape, pose = shape_of(number), pose_of(number)
     solution = anatomy.solve_visit(grid, shape, pose, target.intracranial_ml, target.visit)
-    nodes = anatomy.template_coordinates(grid, template, shape, pose, solution.scale, solution.ventricle_added_ml)
-    spots = anatomy.visible_lesions(template, shape, solution.lesion_count, solution.lesion_radius_scale)
-    seen = render_volumes(grid, template, nodes, math.exp(solution.log_fluid_gain), spots)
+    nodes = anatomy.template_coordinates(grid, shape, pose, solution.scale, solution.ventricle_added_ml)
+    spots = anatomy.visible_lesions(shape, solution.lesion_count, solution.lesion_radius_scale)
+    seen = render_volumes(grid, sample_person(shape.tissue_key), nodes, solution.log_gains, spots)
     return Solved(solution, seen, grid.resolution_mm**3 / 1000)
 
 
@@ -122,19 +127,22 @@ def assert_met(solved: Solved, target: Target) -> None:
     inside = solved.volume_ml("csf", "grey_matter", "white_matter", "ventricles")
     assert inside == pytest.approx(target.intracranial_ml, rel=0.01)
     assert solved.volume_ml("grey_matter", "white_matter") == pytest.approx(brain, rel=0.01)
+    if target.grey_share is not None:
+        assert solved.volume_ml("grey_matter") == pytest.approx(target.grey_share * brain, rel=0.02)
+        assert solved.volume_ml("white_matter") == pytest.approx((1 - target.grey_share) * brain, rel=0.02)
     assert abs(solved.volume_ml("ventricles") - target.ventricle_ml) <= 0.03 * target.ventricle_ml + 0.3
     lesion_ml = float(solved.seen.lesion.sum()) * solved.voxel_ml
     assert abs(lesion_ml - target.lesion_ml) <= 0.05 * target.lesion_ml + 0.05
 
 
 EXTREMES = [
-    Target(icv, share, ventricle)
+    Target(icv, share, ventricle, 0.0, (None, 0.49, 0.556, 0.62)[round(icv + ventricle) % 4])
     for icv in (1120, 1450, 1950)
     for share in (BRAIN_FRACTION[0], 0.75, BRAIN_FRACTION[1])
     for ventricle in (5, 30, 80, 120 if icv > 1200 else 105)
     if share * icv + VENTRICLE_SPACE * ventricle <= FILLED_FRACTION * icv
 ]
-LESIONS = [Target(1450, 0.75, 25, ml) for ml in (0.5, 2, 10, 30, 60)] + [
+LESIONS = [Target(1450, 0.75, 25, ml, 0.55) for ml in (0.5, 2, 10, 30, 60)] + [
     Target(1120, 0.7, 100, 50),
     Target(1950, 0.86, 5, 60),
     Target(1450, 0.55, 60, 0.5),
@@ -143,7 +151,7 @@ LESIONS = [Target(1450, 0.75, 25, ml) for ml in (0.5, 2, 10, 30, 60)] + [
 
 @pytest.mark.parametrize(("number", "target"), list(enumerate(EXTREMES + LESIONS)), ids=str)
 def test_the_labels_have_the_volumes_that_were_drawn(number: int, target: Target) -> None:
-    assert_met(solve(number % 7, target), target)
+    assert_met(solve(number // 8, target), target)
 
 
 def test_the_extremes_are_those_of_the_population() -> None:
@@ -152,7 +160,7 @@ def test_the_extremes_are_those_of_the_population() -> None:
 
 
 def test_volumes_are_met_at_1_mm_too() -> None:
-    target = Target(1949, 0.65, 110, 40)
+    target = Target(1949, 0.65, 110, 40, 0.57)
     assert_met(solve(3, target, Grid(1.0)), target)
 
 
@@ -183,7 +191,7 @@ def test_lesions_lie_in_white_matter_and_prefer_the_ventricles() -> None:
     volumes = 4 / 3 * np.pi / np.prod(table[:, 3:6].astype(float), axis=1) / 1000
     assert np.median(volumes) == pytest.approx(0.07, rel=0.25)
     assert volumes.max() < 6.1
-    template = anatomy.template_for(Grid(1.0))
+    template = load_template()
     fluid = np.argwhere(template.fractions[..., 3] > 127)[::5]
     drawn = np.array([np.linalg.norm(fluid - row[:3], axis=1).min() for row in table])
     white = np.argwhere(template.fractions[..., 1] > 200)[::4001]

@@ -20,6 +20,7 @@ from synth.population.volumes import (
     brain_loss,
     draw_truncated,
     draw_volumes,
+    grey_share_loss,
 )
 from synth.seeds import stream
 
@@ -75,6 +76,32 @@ def test_yearly_change_by_diagnosis(diagnosis: str, age: float, loss_percent: fl
     assert np.mean(growth) == pytest.approx(growth_percent, abs=0.2)
 
 
+def test_grey_over_white_matter_is_that_of_the_table_and_falls_as_published() -> None:
+    """PMC10511609: 619 / 495 mL; J Neurol 2017;264:520: 0.32 - 0.02 %/yr at 35, 0.55 - 0.47 %/yr at 70."""
+    ratios = []
+    for sex in SEXES:
+        drawn = draw_many(sex, "none", (48.0, 50.0), 1500)
+        grey = np.array([v.grey_ml for v in drawn])
+        ratios.append(grey / (np.array([v.brain_ml for v in drawn]) - grey))
+        assert np.median(ratios[-1][:, 0]) == pytest.approx(1.25, abs=0.015)
+        assert np.log(ratios[-1][:, 0]).std() == pytest.approx(0.09, abs=0.006)
+    years = np.log(ratios[0][:, 1] / ratios[0][:, 0])
+    np.testing.assert_allclose(years, years[0])  # a person keeps its place among others
+    for age, percent in ((25.0, 0.30), (35.0, 0.30), (70.0, 0.08), (85.0, 0.08)):
+        assert 100 * (grey_share_loss(age + 0.01) - grey_share_loss(age - 0.01)) / 0.02 == pytest.approx(
+            percent, abs=1e-3
+        )
+    assert grey_share_loss(70.0) - grey_share_loss(35.0) == pytest.approx(35 * 0.0019)
+    rates = {age: [] for age in (35.0, 70.0)}
+    for age, found in rates.items():
+        for v in draw_many("F", "none", (age, age + 1.0), 600):
+            white = [b - g for b, g in zip(v.brain_ml, v.grey_ml, strict=True)]
+            found.append([100 * math.log(a[0] / a[1]) for a in (v.grey_ml, white)])
+    # with the loss of the whole brain from Hedman 2012 the two rates come out near their source
+    np.testing.assert_allclose(np.mean(rates[35.0], axis=0), (0.32, 0.02), atol=0.06)
+    np.testing.assert_allclose(np.mean(rates[70.0], axis=0), (0.55, 0.47), atol=0.06)
+
+
 def test_ventricle_medians_by_age_and_disease() -> None:
     medians = {
         age: np.median([v.ventricle_ml[0] for sex in SEXES for v in draw_many(sex, "none", (age,), 1500)])
@@ -121,7 +148,8 @@ def test_every_visit_keeps_the_bounds_and_brains_only_shrink(
     volumes = draw_volumes(stream(seed, 0, -1, "test"), sex, diagnosis, ages)
     icv = volumes.intracranial_ml
     slack = 1e-9 * icv
-    for brain, ventricle in zip(volumes.brain_ml, volumes.ventricle_ml, strict=True):
+    for brain, grey, ventricle in zip(volumes.brain_ml, volumes.grey_ml, volumes.ventricle_ml, strict=True):
+        assert 0.45 * brain < grey < 0.65 * brain
         assert BRAIN_FRACTION[0] * icv - slack <= brain <= BRAIN_FRACTION[1] * icv + slack
         assert VENTRICLE_RANGE_ML[0] - 1e-9 <= ventricle <= VENTRICLE_RANGE_ML[1] + 1e-9
         assert brain + VENTRICLE_SPACE * ventricle <= FILLED_FRACTION * icv + slack
