@@ -101,6 +101,7 @@ def _connect(home: Home, options: str, config: dict[str, str]) -> duckdb.DuckDBP
     known = {"allow_unsigned_extensions": "true" if _checked.issuperset(files) else "false"}
     connection = duckdb.connect(config={**offline, **frugal, **spill, **known, **config})
     try:
+        connection.execute("SET enable_progress_bar = false")  # python -c and notebooks draw it on stdout
         for file in files:
             connection.execute(f"LOAD {quote(str(file))}")
         _checked.update(files)

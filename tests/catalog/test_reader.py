@@ -316,7 +316,7 @@ def test_threads_share_one_catalog(built):
 
 
 READER = """
-    import sys
+    import sys, time
     sys.path[:0] = ['{root}']
     from catalog import open_catalog
     seen = set()
@@ -329,6 +329,7 @@ READER = """
             seen.add(row[0])
             if row[0] == 5:
                 break
+            time.sleep(0.01)
     print(len(seen), flush=True)
 """
 
@@ -338,13 +339,17 @@ def test_many_readers_beside_one_writer_see_whole_cohorts_only(built_home, maker
     script = textwrap.dedent(READER.format(root=ROOT, home=home.root))
     command = [sys.executable, "-c", script]
     readers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    for reader in readers:
-        assert reader.stdout.readline() == "open\n"
-    for number in range(4):
-        m = maker(cohort_id=f"next-{number:010d}")
-        records = [m.write(home, plan) for plan in m.plans()]
-        commit_cohort(home, m.row(records), records)
-    for reader in readers:
-        out, problems = reader.communicate(timeout=60)
-        assert (reader.returncode, problems) == (0, "")
-        assert int(out) >= 1
+    try:
+        for reader in readers:
+            assert reader.stdout.readline() == "open\n", reader.communicate(timeout=60)
+        for number in range(4):
+            m = maker(cohort_id=f"next-{number:010d}")
+            records = [m.write(home, plan) for plan in m.plans()]
+            commit_cohort(home, m.row(records), records)
+        for reader in readers:
+            out, problems = reader.communicate(timeout=300)
+            assert (reader.returncode, problems) == (0, "")
+            assert int(out) >= 1
+    finally:
+        for reader in readers:  # they would look for the fifth cohort for ever
+            reader.kill()
