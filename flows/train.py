@@ -16,6 +16,7 @@ from typing import Any
 import flows.settings  # noqa: F401  sets Prefect's quiet defaults before it is imported
 
 import httpx  # isort: skip
+import torch
 from filelock import FileLock, Timeout
 from prefect import flow, task
 from prefect.artifacts import create_image_artifact, create_table_artifact
@@ -27,7 +28,7 @@ from catalog.home import make_folder
 from flows.evaluation_sides import open_work_folder
 from flows.models import IMAGES, keep_model
 from flows.pictures import embed_picture
-from flows.scorecards import make_plain
+from flows.scorecards import make_plain, use_threads
 from flows.server import explain_server_failure
 from flows.settings import Settings
 from flows.train_facts import describe_row, describe_training, flatten_recipe, keep_taught, mean_last, write_card
@@ -185,6 +186,7 @@ def register(
     registry: Any = importlib.import_module("flows.model_registry")
     spec, trained, about = job.spec, learned.trained, dict(load_model(kept).description.about)
     params = {"model": kept.name, "recipe": spec.content_hash, "reference": data.reference, **flatten_recipe(spec)}
+    params["threads"] = torch.get_num_threads()
     metrics = {"steps": float(trained.steps), "train_images": float(len(data.train))}
     if trained.losses:
         metrics["final_loss"] = mean_last(trained.losses)
@@ -270,7 +272,8 @@ def run_flow(
         raise BusyError(f"another process trains '{spec.name}' in '{settings.home.root}'; wait for it.") from error
     token = _JOB.set(Job(settings, spec, minutes, registered, tell, folder, thorough, devices))
     try:
-        result: TrainResult = train_flow(spec.name)
+        with use_threads(settings.workers):
+            result: TrainResult = train_flow(spec.name)
     except httpx.HTTPError as error:
         raise explain_server_failure(settings, error) from error
     finally:
