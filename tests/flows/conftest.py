@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows import cli
+from flows.server import find_free_port, own_server
+from flows.settings import load_settings
 from tests.flows.people_table import RULES, make_table
 
 Run = Callable[..., tuple[int, str, str]]
@@ -39,6 +41,19 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of flows that use a Prefect server which runs already, as a shared one does."""
+    settings = load_settings(tmp_path_factory.mktemp("prefect"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+            patch.setenv(name, "")  # own_server sets both for this process too: they are put back
+            patch.delenv(name)
+        with own_server(settings, find_free_port(), "api") as url:
+            patch.undo()
+            yield {"PREFECT_API_URL": url}
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,8 +17,6 @@ from mlflow.tracking import MlflowClient
 from catalog import open_catalog, resolve_home, verify_all
 from catalog.writer import open_writer
 from flows.run import BuildResult
-from flows.server import find_free_port, own_server
-from flows.settings import load_settings
 from flows.shards import render_shard
 from infra.benchmarks.kill_test import (
     COMMIT,
@@ -35,25 +32,13 @@ from synth.plan import plan_cohort
 from synth.spec import load_spec
 
 SHARDS_OF_2 = ("--shard-size", "2", "--workers", "2")
+ONE_WORKER = ("--shard-size", "2", "--workers", "1")  # a second one takes longer to start than six subjects take
 
 
 @pytest.fixture(scope="session")
 def expected(small_home):
     """What every home that holds the small cohort must contain."""
     return read_content(small_home)
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """The environment of builds that use a Prefect server which runs already, as a shared one does."""
-    settings = load_settings(tmp_path_factory.mktemp("prefect"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
-            patch.setenv(name, "")  # own_server sets both for this process too: they are put back
-            patch.delenv(name)
-        with own_server(settings, find_free_port(), "api") as url:
-            patch.undo()
-            yield {"PREFECT_API_URL": url}
 
 
 def pixels_by_image(home: Path) -> dict[str, tuple[str, str]]:
@@ -106,12 +91,12 @@ def test_finished_recipe_renders_nothing_and_says_so(small_build, cohortium):
 
 @pytest.mark.slow
 def test_kill_9_of_the_flow_loses_and_doubles_nothing(small_build, expected, tmp_path):
-    """Five kills; infra/benchmarks/kill_test.py does twenty."""
+    """Five kills; infra/benchmarks/kill_test.py does twenty. That two workers end with their parent: test_pool."""
     generator = random.Random(20260101)
     duration = small_build.outcome.json()["seconds"] + 2
     delays = [0.0, *(duration * (n + generator.random()) / 3 for n in range(3)), COMMIT]
     kills, ends = [], []
-    for outcome in run_kills(small_build.recipe, tmp_path, delays, *SHARDS_OF_2):
+    for outcome in run_kills(small_build.recipe, tmp_path, delays, *ONE_WORKER):
         if isinstance(outcome, Path):
             ends.append(outcome)
             assert find_faults(outcome, expected) == []
@@ -132,7 +117,7 @@ def writing_workers(build: Build) -> list[psutil.Process]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_at_once_and_the_next_run_continues(number, small_build, expected, tmp_path):
     """The next run loses a worker in the middle of a shard, which is survived and reported."""
-    build = Build(small_build.recipe, tmp_path / "home", *SHARDS_OF_2)
+    build = Build(small_build.recipe, tmp_path / "home", *(SHARDS_OF_2 if number == signal.SIGINT else ONE_WORKER))
     assert build.wait_until(lambda: bool(finished_files(build.home)))
     build.process.send_signal(number)
     assert build.process.wait(10) == 130
@@ -140,7 +125,7 @@ def test_ctrl_c_ends_at_once_and_the_next_run_continues(number, small_build, exp
     assert "Traceback" not in build.stderr()
     assert build.wait_for_orphans() == []
     if number == signal.SIGINT:
-        again = Build(small_build.recipe, tmp_path / "home", *SHARDS_OF_2)
+        again = Build(small_build.recipe, tmp_path / "home", *ONE_WORKER)
         caught: list[psutil.Process] = []
         assert again.wait_until(lambda: bool(caught.extend(writing_workers(again)) or caught))
         caught[0].kill()
@@ -167,7 +152,7 @@ def test_builds_at_once_of_one_recipe_and_of_another(small_build, expected, tmp_
     other = tmp_path / "other.toml"
     other.write_text('name = "other"\nsubjects = 3\n')
     home = tmp_path / "home"
-    builds = [Build(small_build.recipe, home, *SHARDS_OF_2) for _ in range(2)]
+    builds = [Build(small_build.recipe, home, *ONE_WORKER) for _ in range(2)]
     builds.append(Build(other, home, "--shard-size", "2", "--workers", "1"))
     first, second, third = (build.finish() for build in builds)
     assert sorted((first["shards_rendered"], second["shards_rendered"])) == [0, 3]

@@ -142,7 +142,7 @@ def test_disk_without_room_is_seen_before_anything_is_rendered(small_build, smal
 @pytest.mark.slow
 def test_disk_that_fills_up_ends_the_build_and_room_continues_it(small_build, small_disk):
     disk = small_disk("60m")
-    build = Build(small_build.recipe, disk / "home", "--shard-size", "1")
+    build = Build(small_build.recipe, disk / "home", "--shard-size", "1", "--workers", "1")
     assert build.wait_until(lambda: bool(finished_files(build.home)))
     with (disk / "ballast").open("wb", buffering=0) as file, suppress(OSError):
         while True:

@@ -113,7 +113,7 @@ def test_served_recipe_is_built_at_its_minute_and_ctrl_c_ends_all(tmp_path):
     url = f"http://{HOST}:{port}/api"
     log = (tmp_path / "serve.log").open("w+")
     server = subprocess.Popen(
-        [sys.executable, "-m", "flows", "serve", str(recipe), "--home", str(home), *ports],
+        [sys.executable, "-m", "flows", "serve", str(recipe), "--home", str(home), "--workers", "1", *ports],
         stdout=log, stderr=log, cwd=ROOT, env={**os.environ, MARK: mark}, start_new_session=True,
         preexec_fn=heed_ctrl_c,
     )  # fmt: skip

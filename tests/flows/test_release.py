@@ -23,7 +23,7 @@ RELEASED = ("released", "released", [], "gates", 18, 1)
 
 
 def test_a_withdrawal_hides_at_once_and_outlasts_builds_until_a_person_undoes_it(
-    small_build, small_copy, cohortium, here
+    small_build, small_copy, cohortium, here, prefect
 ):
     assert look(small_copy) == RELEASED
     done = cohortium("withdraw", "small", *SIGNED, "--home", small_copy, "--json")
@@ -37,7 +37,7 @@ def test_a_withdrawal_hides_at_once_and_outlasts_builds_until_a_person_undoes_it
 
     looser = small_copy / "looser.toml"
     looser.write_text(small_build.recipe.read_text() + "adherence_min = 0.5\n")
-    built = cohortium("build", looser, "--home", small_copy, "--json")
+    built = cohortium("build", looser, "--home", small_copy, "--json", env=prefect)
     assert built.json()["status"] == "refused"
     assert look(small_copy)[1:4] == ("withdrawn", ["withdrawn by Ada Steward: lesions look wrong"], "gates")
 

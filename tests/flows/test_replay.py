@@ -29,7 +29,7 @@ def test_every_image_is_made_again_bit_for_bit(small_home, cohortium):
     assert outcome.err == ""
 
 
-def test_changed_parameter_is_found_and_exit_code_is_1(small_copy, cohortium):
+def test_changed_parameter_is_found_and_exit_code_is_1(small_copy, cohortium, here):
     """Changing the stored row is the only way to make a good image differ from its replay."""
     changed, same = image_ids(small_copy)[:2]
     with open_writer(resolve_home(small_copy)) as connection:
@@ -45,7 +45,7 @@ def test_changed_parameter_is_found_and_exit_code_is_1(small_copy, cohortium):
     assert first["largest_difference"] > TOLERANCE
     assert "numeric profile" in first["note"]
     assert (second["image_id"], second["identical"]) == (same, True)
-    assert "DIFFERENT by up to" in cohortium("replay", changed, "--home", small_copy).out
+    assert "DIFFERENT by up to" in here("replay", changed, "--home", small_copy)[1]
 
 
 def test_unknown_image_is_named_with_the_nearest(small_home, cohortium):

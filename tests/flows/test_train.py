@@ -91,15 +91,18 @@ def test_a_trained_model_is_kept_and_says_what_it_learned_from(trained: Trained)
     assert not list((trained.home / "work").glob("evaluate-*"))
 
 
-def test_a_training_killed_in_the_middle_goes_on_and_ends_with_the_same_model(trained: Trained) -> None:
+def test_a_training_killed_in_the_middle_goes_on_and_ends_with_the_same_model(
+    trained: Trained, prefect: dict[str, str]
+) -> None:
     checkpoints = next((trained.home / "training").glob("discs-*"))
     shutil.rmtree(checkpoints)
     command = [sys.executable, "-c", KILL, "train", str(trained.recipe), "--home", str(trained.home), "--no-register"]
-    killed = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=300, check=False)
+    environment = {**os.environ, **prefect}
+    killed = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     names = sorted(path.name for path in checkpoints.glob("step-*"))
     assert names == ["step-00000005.safetensors", "step-00000006.safetensors", "step-00000007.partial"]
-    done = run_cohortium("train", trained.recipe, "--home", trained.home, "--json", "--no-register")
+    done = run_cohortium("train", trained.recipe, "--home", trained.home, "--json", "--no-register", env=prefect)
     assert done.code == 0, done.err
     assert done.json()["model"] == trained.result["model"]  # of its weights and all that is said of them
     assert done.json()["address"] is None
