@@ -1,7 +1,8 @@
 """Changes of training images that a model is told of, so that it learns from more images and draws none that way.
 
 After Karras et al., NeurIPS 2022 (EDM), section F: what was done to an image is part of its condition, and is 0 when
-images are drawn. No image is mirrored: in medicine left and right differ.
+images are drawn. So are mirrored images: left and right differ in medicine, and no image is drawn mirrored. With few
+patients, changes are what keeps a model from knowing them by heart.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ROTATION = math.radians(6.0)
-SHIFT, ZOOM, GAMMA = 0.06, 0.08, 0.25  # of the half size; of the size; log
+ROTATION = math.radians(8.0)
+SHIFT, ZOOM, GAMMA = 0.1, 0.12, 0.3  # of the half size; of the size; log
+MIRRORED = 0.5  # of the images that may be changed
 
 
 def count_changes(dimensions: int) -> int:
-    """Return how many numbers tell what was done: shifts, a zoom, a turn about each plane, gamma."""
-    return dimensions + 1 + dimensions * (dimensions - 1) // 2 + 1
+    """Return how many numbers tell what was done: shifts, a zoom, a turn about each plane, gamma, left for right."""
+    return dimensions + 1 + dimensions * (dimensions - 1) // 2 + 2
 
 
 def change_images(images: Tensor, chance: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -29,9 +31,10 @@ def change_images(images: Tensor, chance: float, generator: torch.Generator) -> 
     count, dimensions = len(images), images.ndim - 2
     told = 2 * torch.rand(count, count_changes(dimensions), generator=generator) - 1
     told = told * (torch.rand(told.shape, generator=generator) < chance)
+    told[:, -1] = (torch.rand(count, generator=generator) < chance * MIRRORED).to(told)
     grid = functional.affine_grid(_place(told, dimensions).to(images), list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    gamma = torch.exp(GAMMA * told[:, -1]).reshape(count, *[1] * (dimensions + 1)).to(images)
+    gamma = torch.exp(GAMMA * told[:, -2]).reshape(count, *[1] * (dimensions + 1)).to(images)
     return moved.clamp(1e-6, 1) ** gamma, told.to(images)
 
 
@@ -55,4 +58,6 @@ def _place(told: Tensor, dimensions: int) -> Tensor:
             plane[:, first, second], plane[:, second, first] = -torch.sin(angle), torch.sin(angle)
             turn, number = turn @ plane, number + 1
     turn = turn * (1 + ZOOM * told[:, dimensions])[:, None, None]
-    return torch.cat([turn, SHIFT * told[:, :dimensions, None]], dim=2)
+    sides = torch.ones(count, dimensions, 1)  # matrices are of the last axis first: x of pictures, z of volumes
+    sides[:, 0 if dimensions == 2 else 2, 0] -= 2 * told[:, -1]
+    return sides * torch.cat([turn, SHIFT * told[:, :dimensions, None]], dim=2)

@@ -10,7 +10,7 @@ from synth.evaluation.images.networks import make_generator
 from synth.learned.changes import change_images, count_changes
 
 
-@pytest.mark.parametrize(("shape", "count"), [((24, 24), 5), ((12, 12, 12), 8)])
+@pytest.mark.parametrize(("shape", "count"), [((24, 24), 6), ((12, 12, 12), 9)])
 def test_nothing_is_changed_without_chance(shape: tuple[int, ...], count: int) -> None:
     images = torch.rand(3, 1, *shape, generator=make_generator(0, "test"))
     changed, told = change_images(images, 0.0, make_generator(1, "test"))
@@ -35,3 +35,15 @@ def test_the_same_draws_give_the_same_changes() -> None:
     first, second = (change_images(images, 0.7, make_generator(3, "test")) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((20, 24), 3), ((24, 20, 16), 2)])  # left and right: x
+def test_left_and_right_change_places_where_that_is_told(shape: tuple[int, ...], axis: int) -> None:
+    images = torch.zeros(60, 1, *shape)
+    images.movedim(axis, 0)[: shape[axis - 2] // 2] = 0.5
+    changed, told = change_images(images, 1.0, make_generator(4, "test"))
+    before = changed.movedim(axis, 0)
+    half = len(before) // 2
+    mirrored = before[:half].flatten(2).mean(dim=(0, 2)) < before[half:].flatten(2).mean(dim=(0, 2))
+    assert mirrored.tolist() == told[:, -1].bool().tolist()
+    assert 15 < int(mirrored.sum()) < 45
