@@ -19,7 +19,6 @@ matter in its row is set until grey over white matter is that of the real image.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -49,6 +48,8 @@ SMOOTH_MM = 0.7  # of the Gaussian whose derivative measures slopes
 VOLUMES = ("intracranial_volume", "brain_volume", "grey_matter_volume", "white_matter_volume", "ventricle_volume")
 CUTS = ((2, 45.0), (2, 5.0), (1, -12.0), (0, -30.0), (0, 5.0))  # axis and MNI mm
 BOX_MM = ((-76, 76), (-112, 78), (-62, 86))  # what is shown
+# Of the real brain's hull 14.5 % are darker than midway between fluid and grey matter, 1 mm of fluid lies around it.
+FILLED = (0.75, 0.80)
 HEALTHY = 'where = { age_years = [20, 45], diagnosis = ["none"] }'
 RECIPE = """name = "realism"
 subjects = {subjects}
@@ -166,13 +167,19 @@ def match_contrast(scan: Scan, ratio: float) -> Scan:
     return change(float(optimize.brentq(error, 700, 2500)))
 
 
+def fill_skull(subject: Subject) -> float:
+    """Return brain over intracranial volume."""
+    return float(subject.visits[0].brain_ml or 0) / float(subject.intracranial_ml or 1)
+
+
 def render_people(count: int, seed: int, real: Head) -> list[Head]:
-    """Return ``count`` healthy young people with the contrast and the noise of ``real``."""
+    """Return ``count`` healthy young people with the contrast and noise of ``real``, and about its share of fluid."""
     snr = 1 / real.noise
     more = f"field_strength_t = 3.0\nsnr = [{snr:.1f}, {snr:.1f}]\nprotocol = {{ MPRAGE = {{ ti_ms = 960.0 }} }}"
-    spec, subjects = draw_people(count, seed, HEALTHY, "MPRAGE", more)
+    spec, subjects = draw_people(12 * count, seed, HEALTHY, "MPRAGE", more)
     engine, heads = MriEngine(), []
-    for subject in subjects:
+    alike = [s for s in subjects if FILLED[0] <= fill_skull(s) <= FILLED[1]]
+    for subject in alike[:count]:
         [scan] = engine.draw_scans(spec, subject)
         [image] = engine.render([match_contrast(scan, real.grey)])
         assert image.affine is not None
@@ -193,6 +200,12 @@ def print_volumes(count: int, seed: int) -> None:
         print(f"  {name:22s} {column.mean():6.2f} % {column.max():6.2f} %")
 
 
+def read_peak_mb() -> float:
+    """Return the largest resident size of this process so far (Linux; that of getrusage may be a parent's)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def print_cost(subjects: int = 5) -> None:
     """Print the seconds of one core of each step and the peak memory of this process; to be run in one of its own."""
     spec, people = draw_people(subjects, 3, "", "T1w")
@@ -210,7 +223,7 @@ def print_cost(subjects: int = 5) -> None:
     sampling, drawing, rendering = np.median(rows, axis=0)
     print(f"\none T1w volume at 1 mm, seconds of one core: {drawing + rendering:.2f}")
     print(f"  a person's tissue {sampling:.2f}, volumes solved {drawing - sampling:.2f}, image {rendering:.2f}")
-    print(f"  peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    print(f"  peak memory of the process {read_peak_mb():.0f} MB")
 
 
 def print_figures(real: Head, people: Sequence[Head]) -> None:

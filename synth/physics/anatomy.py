@@ -27,7 +27,7 @@ _SOLVER_MM = (4.0, 2.0)  # sampling of the solver's labels: coarse first, then f
 _ROUNDS = (8, 5)
 _TEMPLATE_ML = 2030.0
 _HALF_WIDTH_MM = 70.0
-_GAIN_RANGE = (-25.0, 25.0)
+_GAIN_RANGE = (-60.0, 30.0)  # more would overflow float32
 _TEMPLATE_VENTRICLE_ML = 17.4
 
 

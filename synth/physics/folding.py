@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synth.physics.template import CSF, WM
+from synth.physics.template import CSF, SUBARACHNOID_MM, WM, find_nearest
 
 Floats = NDArray[np.float32]
 
 GAP_MM = 3  # distance of the nodes of a person's fields
 PLACE_STEP, DEPTH_STEP = 1 / 128, 1 / 8  # of the integers that places and depths are stored in
-FOLD_MM = 17.0  # two sulci to a wave: neighbouring sulci are 8.5 mm apart
+FOLD_MM = 16.0  # two sulci to a wave: neighbouring sulci are 8.5 mm apart
 _DEPTH_SHARE = 0.15  # of a step inwards that is seen by the field: sulci bend a little
 _BANDWIDTH = 0.25  # relative spread of the waves' frequency
 _FUNDUS_WAVE_MM, _ROUGH_WAVE_MM = 30.0, 10.0
@@ -41,17 +41,17 @@ class Surface:
 def find_surface(maps: Floats, origin_mm: NDArray[np.float64]) -> Surface:
     """Return the surface of the template's brain; ``maps`` (4, x, y, z) are its tissue fractions."""
     x = (origin_mm[0] + np.arange(maps.shape[1]))[:, None, None]
-    hull = ndimage.binary_erosion(maps.sum(axis=0) > 0.5, iterations=2)  # the maps end 2 mm outside of the pia
+    hull = ndimage.binary_erosion(maps.sum(axis=0) > 0.5, iterations=SUBARACHNOID_MM)  # the pia
     midline = (np.abs(x) < 1.5) & (maps[WM] < 0.3)
     below = hull & (maps[CSF] <= 0.6) & ~midline
-    depth, nearest = ndimage.distance_transform_edt(below, return_indices=True)
+    depth, nearest = find_nearest(below)
     place = np.empty((*depth.shape, 3), np.int16)
     for axis, count in enumerate(depth.shape):
         here = np.arange(count, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
         read = nearest[axis].astype(np.float32) * np.float32(1 - _DEPTH_SHARE) + here * np.float32(_DEPTH_SHARE)
         place[..., axis] = np.rint(ndimage.gaussian_filter(read, 2.0) / PLACE_STEP)  # bridges the tears in between gyri
     stored = np.rint(np.minimum(depth, 255 * DEPTH_STEP) / DEPTH_STEP).astype(np.uint8)
-    return Surface(place, stored, _find_normals(depth.astype(np.float32)))
+    return Surface(place, stored, _find_normals(depth))
 
 
 def _find_normals(depth: Floats) -> Floats:

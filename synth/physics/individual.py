@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synth.physics.folding import DEPTH_STEP, GAP_MM, PLACE_STEP, Floats, Surface, draw_fields, find_surface
-from synth.physics.template import CSF, GM, VENTRICLE, WM, find_cerebellum, find_occupied, load_fractions, place_axes
+from synth.physics.template import (
+    CSF,
+    GM,
+    VENTRICLE,
+    WM,
+    find_cerebellum,
+    find_nearest,
+    find_occupied,
+    load_fractions,
+    place_axes,
+)
 from synth.seeds import stream_from_key
 
 ODDS_STEP = 1 / 256  # of the int16 that log-odds are stored in
@@ -28,14 +38,15 @@ _LEAST_VENTRICLE = 1e-20  # no gain of fluid may turn a sulcus into a ventricle
 _WEIGHT_STEP = 1 / 255
 
 # How the cortex answers to the distance from a sulcus. The gains of a visit move these thicknesses (see anatomy).
-_TEMPERATURE, _DEEP_TEMPERATURE = 0.35, 0.7
-_SLOPE = 2.0  # log-odds of white against grey matter per mm from the sulcus; those of fluid fall twice as fast
-_CORTEX_MM, _SULCUS_MM = 2.2, 0.6  # from the middle of a sulcus to white matter, and to grey matter
-_CROWN_MM, _CROWN_SLOPE = 3.2, 3.0  # from the surface to white matter where a gyrus is highest
-_FUNDUS_MM, _FUNDUS_SPREAD_MM, _FUNDUS_ROUND_MM = 17.0, 5.0, 5.0  # depth of sulci, its spread, and how they end
+_TEMPERATURE, _DEEP_TEMPERATURE = 0.27, 0.7
+_SLOPE = 2.2  # log-odds of white against grey matter per mm from the sulcus; those of fluid fall twice as fast
+_CORTEX_MM, _SULCUS_MM = 2.0, 0.5  # from the middle of a sulcus to white matter, and to grey matter
+_CROWN_MM, _CROWN_SLOPE = 4.0, 3.0  # from the surface to white matter where a gyrus is highest
+_RIM_MM, _RIM_SLOPE, _RIM_MIDLINE = 3.0, 2.0, 0.3  # fluid gains on gyri, too; in the midline less
+_FUNDUS_MM, _FUNDUS_SPREAD_MM, _FUNDUS_ROUND_MM = 18.0, 5.0, 5.0  # depth of sulci, its spread, and how they end
 _TEMPER = 0.8  # how little the maps count where the cortex folds
 _SURE, _SURE_GAIN = 2.5, 2.0  # log-odds of white matter from which the maps count again, and how much
-_ROUGH = 0.2  # irregularity, in log-odds
+_ROUGH = 0.3  # irregularity, in log-odds
 # Folia of the cerebellum: sheets that fan out from its root, in MNI mm
 _ROOT_Y_MM, _ROOT_Z_MM, _ROOT_BEND = -38.0, -32.0, 0.6
 _FOLIA_RATE, _FOLIA_MM, _FOLIA_BEND, _FOLIA_CORTEX = 24.0, 1.44, 0.35, 0.3
@@ -77,7 +88,7 @@ def _weigh_folds(shape: tuple[int, ...], origin_mm: NDArray[np.float64], ventric
     x, y, z = place_axes(shape, origin_mm)
     nuclei = np.sqrt((x / 33) ** 2 + ((y + 8) / 34) ** 2 + ((z - 4) / 22) ** 2)
     stem = np.sqrt((x / 17) ** 2 + ((y + 28) / 16) ** 2 + ((z + 32) / 34) ** 2)
-    away = ndimage.distance_transform_edt(ventricle < 0.3)
+    away, _ = find_nearest(ventricle < 0.3)
     weight = np.clip((np.minimum(nuclei, stem) - 0.95) / 0.25, 0, 1) * np.clip((away - 2) / 6, 0, 1)
     return np.asarray(weight, np.float32)
 
@@ -174,14 +185,16 @@ def _sample(odds, folds, folia, inside, place, depth, fields, origin_mm, out):  
                     fold = slope * distance
                     wm = wm * keep + np.float32(_SURE_GAIN) * sure - slope * np.float32(_CORTEX_MM) * cortex
                     wm += weight * (np.float32(_ROUGH) * own[2] - crown)
-                    csf = csf * keep - sure + np.float32(2 * _SULCUS_MM) * slope - weight * past
+                    lateral = _clip(abs(origin_mm[0] + i) / 3 - 1, _RIM_MIDLINE, 1.0)
+                    rim = np.float32(_RIM_SLOPE) * lateral * max(np.float32(_RIM_MM) - below, np.float32(0.0))
+                    csf = csf * keep - sure + np.float32(2 * _SULCUS_MM) * slope + weight * (rim - past)
                 sharp = 1 / (np.float32(_DEEP_TEMPERATURE) + np.float32(_TEMPERATURE - _DEEP_TEMPERATURE) * weight)
                 out[i, j, k, 0], out[i, j, k, 1] = _store(wm * sharp), _store(csf * sharp)
                 out[i, j, k, 2], out[i, j, k, 3] = _store(vent * sharp), inside[i, j, k]
                 out[i, j, k, 4] = _store(fold * sharp)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def sample_person(key: int) -> Person:
     """Return the person whose fields are drawn from the stream ``key``."""
     prior = load_prior()

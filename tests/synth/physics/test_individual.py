@@ -102,7 +102,8 @@ def expect_odds(fields: NDArray[np.float64], place: tuple[int, ...]) -> NDArray[
     white = wm * (1 - c._TEMPER * strong) + c._SURE_GAIN * sure - c._SLOPE * strong * c._CORTEX_MM * cortex
     white += weight * (c._ROUGH * rough - crown)
     fluid = csf * (1 - c._TEMPER * strong) - sure + 2 * c._SULCUS_MM * c._SLOPE * strong
-    fluid -= weight * max(4 - left, 0) * (1 - folia)
+    rim = c._RIM_SLOPE * max(c._RIM_MM - depth, 0) * np.clip(abs(x) / 3 - 1, c._RIM_MIDLINE, 1)
+    fluid += weight * (rim - max(4 - left, 0) * (1 - folia))
     sharp = 1 / (weight * c._TEMPERATURE + (1 - weight) * c._DEEP_TEMPERATURE)
     return np.array([white, fluid, vent, c._SLOPE * strong * distance]) * sharp
 

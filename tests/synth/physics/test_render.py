@@ -301,8 +301,8 @@ def test_partial_volumes_are_those_of_a_float64_reference(grid: Grid, head: tupl
     signals, scale = (0.5, 0.8, 0.3, 0.6), 60_000.0
     seen = paint(grid, head[0], nodes, [signals], [0], [scale], keys_of("a"))
     chosen = np.stack(np.meshgrid(*(np.arange(3, n - 3, 7) for n in grid.shape), indexing="ij"), -1).reshape(-1, 3)
-    corners = np.array([(a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)]) / 4
-    corners = corners if grid.resolution_mm > 1 else corners[corners.prod(axis=1) > 0]
+    corners = np.array([(a, b, c) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)])
+    corners = corners / 4 if grid.resolution_mm > 1 else 0.15 * corners[corners.prod(axis=1) > 0]
     each = [((chosen + corner) * grid.resolution_mm @ turn + (2.3, 7.1, 0.4)).T for corner in corners]
     shares = np.mean([shares_reference(head[0], place) for place in each], axis=0)
     middle = shares_reference(head[0], (chosen * grid.resolution_mm @ turn + (2.3, 7.1, 0.4)).T)
