@@ -20,8 +20,8 @@ from tests.learned_models import CONDITIONS, KIND, make_tiny_model
 class ReadingShelf(FolderShelf):
     """A shelf whose images show the wrong sex: each is drawn again as often as it may be."""
 
-    def draw_images(self, generator: Any, rows: Any, keys: Any, budget: int) -> list[Drawn]:
-        images = generator.sample(rows, keys)
+    def draw_images(self, generator: Any, rows: Any, keys: Any, budget: int, maps: Any = None) -> list[Drawn]:
+        images = generator.sample(rows, keys, maps)
         return [Drawn(image, (Measurement("sex=F", "probability", 1.0, 0.2, 0.5),), budget) for image in images]
 
 
