@@ -2,8 +2,8 @@
 
     python infra/benchmarks/mri_realism.py --real real_t1_head.nii.gz
 
-draws docs/images/mri-individuals.png (the real head, then rendered people on the same slices and grey window) and
-docs/images/mri-spectrum.png, and prints
+draws docs/images/mri-individuals.png (rendered people), docs/images/mri-spectrum.png and, where --beside says (a real
+image is not to be published), the real head above the same people on the same slices and grey window; it prints
 
 - the radial power spectrum of the brain, rendered over real, by band of spatial frequency;
 - the sharpness of the border of cortex and white matter: the slope of the image across it, over the contrast;
@@ -269,25 +269,28 @@ def cut_slice(head: Head, axis: int, place_mm: float, centre_mm: NDArray[np.floa
     return np.asarray(padded[cut].T)
 
 
-def draw_sheet(real: Head, people: Sequence[Head], path: Path) -> None:
-    """Draw the real head above rendered people: the same slices, the same grey window."""
-    figure, axes = plt.subplots(len(people) + 1, len(CUTS), figsize=(3.1 * len(CUTS), 3.3 * (len(people) + 1)))
-    for row, head in enumerate((real, *people)):
-        centre = CENTRE_MM if row else np.zeros(3)
-        for axis, (cut, place_mm) in zip(axes[row], CUTS, strict=True):
-            axis.imshow(cut_slice(head, cut, place_mm, centre), origin="lower", cmap="gray", vmin=0, vmax=1.15)
+def draw_sheet(real: Head | None, people: Sequence[Head], path: Path) -> None:
+    """Draw the real head, if it is given, above rendered people: the same slices, the same grey window."""
+    rows = [(f"rendered person {n}", head, CENTRE_MM) for n, head in enumerate(people, start=1)]
+    rows = ([("one real person", real, np.zeros(3))] if real is not None else []) + rows
+    figure, axes = plt.subplots(len(rows), len(CUTS), figsize=(3.1 * len(CUTS), 3.3 * len(rows)))
+    for line, (name, head, centre_mm) in zip(axes, rows, strict=True):
+        for axis, (cut, place_mm) in zip(line, CUTS, strict=True):
+            axis.imshow(cut_slice(head, cut, place_mm, centre_mm), origin="lower", cmap="gray", vmin=0, vmax=1.15)
             axis.axis("off")
-        name = "one real person" if row == 0 else f"rendered person {row}"
-        axes[row, 0].set_title(name, color="white", fontsize=11, loc="left", pad=2)
+        line[0].set_title(name, color="white", fontsize=11, loc="left", pad=2)
     figure.patch.set_facecolor("black")
     figure.tight_layout(pad=0.2)
-    figure.savefig(path, dpi=62, facecolor="black", metadata={"Description": "one real head, synthetic ones below"})
+    figure.savefig(
+        path, dpi=62, facecolor="black", metadata={"Description": "heads of nobody, below one real head if any"}
+    )
 
 
 def main() -> None:
     """Judge, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, help="a T1-weighted head as NIfTI, roughly in MNI millimetres")
+    parser.add_argument("--beside", type=Path, metavar="FILE.png", help="where the real head is drawn above them")
     parser.add_argument("--people", type=int, default=6, help="rendered beside it")
     parser.add_argument("--subjects", type=int, default=40, help="whose volumes are measured")
     parser.add_argument("--seed", type=int, default=11)
@@ -303,7 +306,9 @@ def main() -> None:
         people = render_people(arguments.people, arguments.seed, real)
         print_figures(real, people)
         draw_spectrum(real, people, arguments.images / "mri-spectrum.png")
-        draw_sheet(real, people[:4], arguments.images / "mri-individuals.png")
+        draw_sheet(None, people[:4], arguments.images / "mri-individuals.png")
+        if arguments.beside is not None:
+            draw_sheet(real, people[:4], arguments.beside)
     print_volumes(arguments.subjects, arguments.seed)
     sys.stdout.flush()
     subprocess.run([sys.executable, __file__, "--cost"], check=True)
