@@ -32,8 +32,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup  ## build the demo cohort from real anatomy, then say where to look next
+demo: setup  ## build two demo cohorts, brain MRI and radiographs, then say where to look next
 	@$(BIN)/cohortium build flows/specs/demo.toml
+	@$(BIN)/cohortium build flows/specs/demo-radiographs.toml
 	@echo
 	@echo "Where to look next:"
 	@echo "  make dashboard                  # subjects, images, requested against measured"

@@ -39,6 +39,8 @@ app = typer.Typer(
 
       cohortium build flows/specs/demo.toml      build and register a cohort of brain MRI
 
+      cohortium build flows/specs/demo-radiographs.toml   chest radiographs, drawn by a shipped model
+
       cohortium sql "FROM cohort_status"         see how it stands
 
       cohortium dashboard                        look at it in a browser
