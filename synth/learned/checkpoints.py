@@ -62,7 +62,10 @@ def read_checkpoint(folder: Path, recipe_hash: str) -> Checkpoint | None:
         except (OSError, safetensors.SafetensorError):
             continue  # damaged; the one before it counts
         if facts.get("recipe") != recipe_hash:
-            raise ModelError(f"'{folder}' holds checkpoints of another recipe or other data; remove that folder.")
+            raise ModelError(
+                f"'{folder}' holds checkpoints of another recipe, of other data or of another version of Cohortium; "
+                "remove that folder."
+            )
         return Checkpoint(int(facts["step"]), tensors, tuple(json.loads(facts["losses"])))
     return None
 

@@ -16,6 +16,7 @@ from synth.errors import ModelError
 from synth.evaluation.images.features.base import Tell, tell_nobody
 from synth.evaluation.images.networks import make_generator
 from synth.evaluation.images.sets import ImageSet
+from synth.learned.changes import count_changes
 from synth.learned.checkpoints import read_checkpoint, write_checkpoint
 from synth.learned.conditions import ConditionCode, declare_conditions, learn_conditions, list_rows
 from synth.learned.families import ClosedFamily, find_family
@@ -106,11 +107,14 @@ def train_model(
 
 
 def identify_training(spec: TrainSpec, images: ImageSet, start: Generator | None = None) -> str:
-    """Return the SHA-256 of the recipe, the data and the first weights: checkpoints of one identity fit together."""
+    """Return the SHA-256 of the recipe, the data, the first weights and what a network is told of an image's changes.
+
+    Checkpoints of one identity fit together.
+    """
     digest = hashlib.sha256(spec.content_hash.encode())
     digest.update(np.ascontiguousarray(images.stored).tobytes())
     digest.update(repr(images.records.select(["image_id", *spec.attributes]).to_pylist()).encode())
-    digest.update((start.hash if start else "").encode())
+    digest.update(f"{start.hash if start else ''} {count_changes(len(spec.shape))}".encode())
     if spec.labels is not None and images.maps is not None:
         digest.update(np.ascontiguousarray(images.maps).tobytes())
     return digest.hexdigest()

@@ -30,7 +30,7 @@ from synth.population import SHIPPED, find_population
 from synth.spec import parse_spec
 from tests.learned_models import KIND, make_tiny_model
 
-CANDIDATE = "models:/radiographs-64@candidate"
+NAMED = 'model = "radiographs-64"'
 RECIPE = """
 name = "chest"
 subjects = 70
@@ -163,8 +163,8 @@ def test_addresses_that_name_nothing_are_explained(built: Built, tmp_path: Path)
 @pytest.mark.parametrize("name", ["radiographs", "demo-radiographs", "women-over-60"])
 def test_shipped_recipes_plan_with_a_model_of_such_images(built: Built, name: str) -> None:
     text = (SHIPPED_SPECS / f"{name}.toml").read_text()
-    assert text.count(CANDIDATE) == 1
-    spec = parse_spec(text.replace(CANDIDATE, str(built.model)))
+    assert text.count(NAMED) == 1
+    spec = parse_spec(text.replace(NAMED, f'model = "{built.model}"'))
     assert spec.name == name
     assert spec.description
     plan = plan_without_trace(spec, built.settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from catalog import open_catalog, resolve_home
 from flows.models import pin_models
@@ -56,6 +57,7 @@ def kill_or_replace(source, target):
 os.replace = kill_or_replace
 cli.main()
 """
+TWO_CORES = {"COHORTIUM_WORKERS": "2"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     recipe.write_text(RECIPE)
     done = run_cohortium("import", write_real(place / "real.parquet"), "--name", "discs", "--home", home)
     assert done.code == 0, done.err
-    done = run_cohortium("train", recipe, "--home", home, "--json")
+    done = run_cohortium("train", recipe, "--home", home, "--json", env=TWO_CORES)
     assert done.code == 0, done.err
     return Trained(home, recipe, done.json())
 
@@ -97,12 +99,14 @@ def test_a_training_killed_in_the_middle_goes_on_and_ends_with_the_same_model(
     checkpoints = next((trained.home / "training").glob("discs-*"))
     shutil.rmtree(checkpoints)
     command = [sys.executable, "-c", KILL, "train", str(trained.recipe), "--home", str(trained.home), "--no-register"]
-    environment = {**os.environ, **prefect}
+    environment = {**os.environ, **prefect, **TWO_CORES}
     killed = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     names = sorted(path.name for path in checkpoints.glob("step-*"))
     assert names == ["step-00000005.safetensors", "step-00000006.safetensors", "step-00000007.partial"]
-    done = run_cohortium("train", trained.recipe, "--home", trained.home, "--json", "--no-register", env=prefect)
+    done = run_cohortium(
+        "train", trained.recipe, "--home", trained.home, "--json", "--no-register", env=prefect | TWO_CORES
+    )
     assert done.code == 0, done.err
     assert done.json()["model"] == trained.result["model"]  # of its weights and all that is said of them
     assert done.json()["address"] is None
@@ -118,6 +122,12 @@ def test_another_process_draws_with_the_registered_model(trained: Trained) -> No
     shape, same, low, high = json.loads(done.stdout.splitlines()[-1])
     assert (shape, same) == ([2, 16, 16], True)
     assert 0 <= low < high <= 1
+
+
+def test_a_training_uses_the_cores_that_it_is_given(trained: Trained) -> None:
+    client = MlflowClient(load_settings(trained.home).tracking_uri)
+    run = client.get_run(client.get_model_version_by_alias("discs", "candidate").run_id)
+    assert run.data.params["threads"] == TWO_CORES["COHORTIUM_WORKERS"]
 
 
 def test_a_recipe_is_pinned_to_the_registered_version(trained: Trained) -> None:

@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
 def test_checkpoints_of_other_data_are_refused(tmp_path: Path) -> None:
     spec = make_spec(steps=1)
     train_model(spec, draw_faces(24), tmp_path)
-    with pytest.raises(ModelError, match="another recipe or other data"):
+    with pytest.raises(ModelError, match="another version of Cohortium"):
         train_model(spec, draw_faces(24, seed=1), tmp_path)
 
 
