@@ -57,7 +57,7 @@ def _accumulate(pixels, tissue, lesion, air_margin):  # type: ignore[no-untyped-
             for k in range(nz):
                 label = tissue[i, j, k]
                 counts[label] += 1
-                hurt = lesion[i, j, k]
+                hurt = 1 if lesion[i, j, k] > 0 else 0
                 counts[5] += hurt
                 reach = air_margin if label == 0 else 1
                 if i < reach or j < reach or k < reach or i >= nx - reach or j >= ny - reach or k >= nz - reach:
@@ -82,7 +82,7 @@ def _accumulate(pixels, tissue, lesion, air_margin):  # type: ignore[no-untyped-
 def measure_regions(
     pixels: NDArray[np.uint16], tissue: NDArray[np.uint8], lesion: NDArray[np.uint8], spacing_mm: tuple[float, ...]
 ) -> RegionStatistics:
-    """Return the region statistics of one volume; ``tissue`` uses synth.physics.grid.LABELS, ``lesion`` is 0 or 1."""
+    """Return the region statistics of one volume; ``tissue`` uses synth.physics.grid.LABELS, ``lesion`` 0 for none."""
     counts, core, power = _accumulate(pixels, tissue, lesion, _AIR_MARGIN_VOXELS)
     mean = power / np.maximum(core, 1)
     return RegionStatistics(

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.physics.overlay import WHITE, Part
 from synth.physics.template import find_white_matter_sites
 
-LESION_COLUMNS = 10  # centre (3), 1 / radius (3), two lobes: strength and phase (4)
+LESION_COLUMNS = 11  # centre (3), 1 / radius (3), two lobes: strength and phase (4), number of the part
 MAX_LESIONS = 400
 _CELL_MM = 8.0
 _MEDIAN_ML = 0.07
@@ -26,7 +27,7 @@ _DECAY_MM = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Lesions:
-    """Ellipsoidal lesions in template millimetres, binned into cells for look-up.
+    """Ellipsoidal lesions of white matter in template millimetres, binned into cells for look-up.
 
     ``table`` is float32 (n, LESION_COLUMNS); ``cell_start`` and ``cell_items`` list the lesions that reach each cell.
     """
@@ -35,6 +36,7 @@ class Lesions:
     cell_start: NDArray[np.int32]
     cell_items: NDArray[np.int32]
     cell_shape: NDArray[np.int64]
+    parts: tuple[Part, ...] = (Part("lesion", WHITE),)
 
 
 def _site_weights(distance_mm: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -62,7 +64,7 @@ def draw_lesions(generator: np.random.Generator) -> NDArray[np.float32]:
     radius_mm = np.cbrt(3 * volume_mm3 / (4 * np.pi))
     stretch = np.exp(0.25 * generator.standard_normal((MAX_LESIONS, 3)))
     stretch /= np.cbrt(stretch.prod(axis=1, keepdims=True))
-    table = np.empty((MAX_LESIONS, LESION_COLUMNS), np.float32)
+    table = np.zeros((MAX_LESIONS, LESION_COLUMNS), np.float32)
     table[:, :3] = sites.position_mm[chosen] + generator.uniform(-0.5, 0.5, (MAX_LESIONS, 3)) - sites.template_origin_mm
     table[:, 3:6] = 1 / (radius_mm[:, None] * stretch)
     table[:, 6] = generator.uniform(0.05, 0.18, MAX_LESIONS)
