@@ -151,7 +151,7 @@ def finish_run(
     client.set_tag(run_id, "snapshot_id", str(snapshot_id))
     scores = {name: value for name, value in {**report.scores, **extra}.items() if math.isfinite(value)}
     now_ms = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(name, value, now_ms, 0) for name, value in scores.items()])
+    client.log_batch(run_id, metrics=[Metric(name_metric(name), value, now_ms, 0) for name, value in scores.items()])
     gates = [
         {"gate": g.gate, "value": _finite(g.value), "threshold": _finite(g.threshold), "passed": g.passed}
         for g in report.gates

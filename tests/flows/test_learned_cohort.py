@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -22,8 +23,9 @@ from flows.replay import replay_images
 from flows.run import plan_build
 from flows.settings import Settings, load_settings
 from flows.shards import render_images, render_shard
-from flows.tracking import profile_build, start_run
+from flows.tracking import finish_run, profile_build, start_run
 from synth.errors import ModelError, PopulationError, SpecError
+from synth.nouns import Report
 from synth.numerics import numeric_profile
 from synth.plan import CohortPlan, plan_cohort
 from synth.population import SHIPPED, find_population
@@ -105,6 +107,15 @@ def test_the_numeric_profile_says_what_the_network_computes_with(built: Built) -
     assert (logged["precision"], logged["torch_threads"]) == ("bfloat16", "1")
     assert numeric_profile().items() - logged.items() == {("precision", "float32")}
     assert "torch" not in numeric_profile()
+
+
+def test_scores_of_labels_that_were_read_from_images_are_logged(built: Built) -> None:
+    run = start_run(built.settings, built.plan)
+    report = Report(built.plan.cohort_id, "", {"adherence.shown findings=Mass": 0.5})
+    finish_run(built.settings, run, built.plan, report, "released", 1, pa.table({"n": [1]}), [], {})
+    logged = MlflowClient(built.settings.tracking_uri).get_run(run)
+    assert logged.data.metrics == {"adherence.shown findings-Mass": 0.5}  # MLflow takes no "="
+    assert logged.data.tags["status"] == "released"
 
 
 def test_a_changed_kept_model_ends_a_build_before_anything_is_registered(built: Built, tmp_path: Path) -> None:
