@@ -18,6 +18,7 @@ from synth.physics import anatomy
 from synth.physics.acquisition import draw_acquisition
 from synth.physics.effects.checking import check_effects, thin_most
 from synth.physics.grid import Grid
+from synth.physics.illness import draw_diseases, draw_tissues, follow_diseases, solve_illness
 from synth.physics.relaxation import RELAXATION, Tissue, draw_relaxation
 from synth.physics.sequences.checking import check_contrasts, check_field_strength, check_protocols
 from synth.physics.template import TEMPLATE_VERSION
@@ -37,7 +38,7 @@ class MriEngine:
     """
 
     name = "mri"
-    version = f"2+{TEMPLATE_VERSION}"
+    version = f"3+{TEMPLATE_VERSION}"
     description = (
         "physics-informed brain MRI (T1, T2, PD, T2*, FLAIR, gadolinium, diffusion) from the ICBM 2009a anatomy"
     )
@@ -97,24 +98,29 @@ class MriEngine:
         shape = anatomy.draw_shape(
             stream(seed, index, -1, "mri/shape"),
             stream_key(seed, index, -1, "mri/velocity"),
-            stream_key(seed, index, -1, "mri/lesions"),
             stream_key(seed, index, -1, "mri/tissue"),
         )
         tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), field_strength_t)
+        diseases = draw_diseases(seed, subject)
+        tissues |= draw_tissues(seed, index, diseases, tissues)
         grid = Grid(spec.imaging.resolution_mm)
         scans = []
         for visit in subject.visits:
             pose = anatomy.draw_pose(stream(seed, index, visit.visit, "mri/pose"))
-            volumes = _read_visit(subject, visit)
-            solution = anatomy.solve_visit(grid, shape, pose, intracranial_ml, volumes)
+            volumes, lesion_ml = _read_visit(subject, visit)
+            ailments = follow_diseases(diseases, subject, visit)
+            for one in ailments:
+                volumes = one.disease.aim(one.state, volumes)
+            solution, ailments = solve_illness(grid, shape, pose, intracranial_ml, volumes, ailments)
+            asked = {"intracranial_ml": intracranial_ml, **_list_known(volumes), "lesion_ml": lesion_ml}
             head = {
                 "resolution_mm": grid.resolution_mm,
                 "shape": anatomy.shape_to_json(shape),
                 "pose": asdict(pose),
                 "solution": asdict(solution),
-                "relaxation": {name: asdict(tissue) for name, tissue in tissues.items()},
-                "requested": {"intracranial_ml": intracranial_ml, **_list_known(volumes)},
-            }
+                "relaxation": {name: tissue.to_json() for name, tissue in tissues.items()},
+                "requested": asked,
+            } | ({"diseases": [one.to_json() for one in ailments]} if ailments else {})
             scans += [
                 self._draw_scan(spec, subject, visit, kind, head, tissues, field_strength_t)
                 for kind in spec.imaging.contrasts
@@ -162,12 +168,13 @@ def _read_subject(subject: Subject) -> tuple[float, float]:
     return subject.intracranial_ml, subject.field_strength_t
 
 
-def _read_visit(subject: Subject, visit: Visit) -> anatomy.Volumes:
+def _read_visit(subject: Subject, visit: Visit) -> tuple[anatomy.Volumes, float]:
+    """Return the volumes of the tissues and that of lesions, in mL."""
     if visit.brain_ml is None or visit.ventricle_ml is None or visit.lesion_ml is None:
         raise _refuse(subject)
     grey_ml = visit.attributes.get("grey_matter_ml")
     known = float(grey_ml) if isinstance(grey_ml, int | float) else None
-    return anatomy.Volumes(visit.brain_ml, visit.ventricle_ml, visit.lesion_ml, known)
+    return anatomy.Volumes(visit.brain_ml, visit.ventricle_ml, known), visit.lesion_ml
 
 
 def _list_known(volumes: anatomy.Volumes) -> dict[str, float]:

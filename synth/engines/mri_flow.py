@@ -95,7 +95,10 @@ def _bring_map(generator: Generator, head: Image) -> NDArray[np.uint8]:
     assert known is not None  # as checked
     form = Form("xyz", head.pixels.shape, str(head.pixels.dtype), head.spacing_mm)
     layout = Layout(generator.description.shape, "absolute")
-    return bring_labels(known.mask, head.masks[known.mask], form, head.affine, layout)
+    labels = head.masks[known.mask]
+    if labels.max() > len(known.names):  # a model that knows one kind of lesion
+        labels = (labels > 0).astype(np.uint8)
+    return bring_labels(known.mask, labels, form, head.affine, layout)
 
 
 def _place(drawn: Image, head: Image, labels: NDArray[np.uint8], generator: Generator) -> Image:

@@ -30,8 +30,9 @@ from synth.physics.effects.distortion import place_cavities
 from synth.physics.effects.slices import plan_slices, slice_affine, vote_slices
 from synth.physics.effects.transmit import choose_levels, transmit_field, weigh_levels
 from synth.physics.grid import Grid, node_positions_mm
+from synth.physics.illness import look_from_row
 from synth.physics.individual import sample_person
-from synth.physics.relaxation import TISSUES
+from synth.physics.look import Look
 from synth.physics.template import load_template
 
 _CLEAN_MAXIMUM = 20000.0  # stored value of the brightest tissue before effects; receive bias is cut at 3
@@ -67,15 +68,15 @@ def render_visit(scans: list[Scan], threads: int) -> list[Image]:
 def _render_plain(scans: list[Scan], threads: int) -> list[Image]:
     if not scans:
         return []
-    grid = Grid(scans[0].parameters["resolution_mm"])
-    nodes = _anatomy_nodes(grid, scans[0].parameters)
+    grid, look = Grid(scans[0].parameters["resolution_mm"]), look_from_row(scans[0].parameters)
+    nodes = _anatomy_nodes(grid, scans[0].parameters, look)
     channels = [list_channels(scan.kind, scan.parameters) for scan in scans]
     layers = [
         Layer(one.signals, _bias(grid, nodes, one), one.sigma, one.scale, one.noise_words)
         for group in channels
         for one in group
     ]
-    seen = _render_layers(grid, nodes, scans[0].parameters, layers, threads)
+    seen = _render_layers(grid, nodes, look, scans[0].parameters, layers, threads)
     images, first = [], 0
     for scan, group in zip(scans, channels, strict=True):
         volumes = seen.images[first : first + len(group)]
@@ -88,15 +89,15 @@ def _render_plain(scans: list[Scan], threads: int) -> list[Image]:
 def _render_with_effects(scan: Scan, threads: int) -> Image:
     """Render one scan without noise, then send each of its channels through the chain of effects."""
     row = scan.parameters
-    grid, effects = Grid(row["resolution_mm"]), row["effects"]
-    nodes = _anatomy_nodes(grid, row)
+    grid, effects, look = Grid(row["resolution_mm"]), row["effects"], look_from_row(row)
+    nodes = _anatomy_nodes(grid, row, look)
     channels = list_channels(scan.kind, row)
     volumes = []
     for channel in channels:
         layers = _list_layers(grid, channel, _bias(grid, nodes, channel), effects)
         if "blurring" in effects:
             layers = [part for layer in layers for part in _split_tissues(layer)]
-        seen = _render_layers(grid, nodes, row, layers, threads)
+        seen = _render_layers(grid, nodes, look, row, layers, threads)
         clean = _sum_layers(seen.images, layers, channel, choose_encoding(effects).lines)
         seen_with = apply_effects(clean, effects, _set_scene(scan, grid, channel))
         volumes.append(np.clip(np.rint(seen_with * np.float32(channel.scale)), 0, 65535).astype(np.uint16))
@@ -123,8 +124,8 @@ def _list_layers(grid: Grid, channel: Channel, bias: NDArray[np.float64], effect
 def _split_tissues(layer: Layer) -> list[Layer]:
     """Return a layer for each tissue."""
     return [
-        replace(layer, tissue=name, signals={other: layer.signals[other] * (other == name) for other in TISSUES})
-        for name in TISSUES
+        replace(layer, tissue=name, signals={other: value * (other == name) for other, value in layer.signals.items()})
+        for name in layer.signals
     ]
 
 
@@ -153,10 +154,10 @@ def _set_scene(scan: Scan, grid: Grid, channel: Channel) -> Scene:
 
 
 def _bias(grid: Grid, nodes: NDArray[np.float64], channel: Channel) -> NDArray[np.float64]:
-    return bias_at_nodes(grid, channel.bias_key, channel.bias_range, nodes, load_template())
+    return bias_at_nodes(grid, channel.bias_key, channel.bias_range, nodes[..., :3], load_template())
 
 
-def _anatomy_nodes(grid: Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
+def _anatomy_nodes(grid: Grid, head: Mapping[str, Any], look: Look) -> NDArray[np.float64]:
     solution = head["solution"]
     return anatomy.template_coordinates(
         grid,
@@ -164,21 +165,31 @@ def _anatomy_nodes(grid: Grid, head: Mapping[str, Any]) -> NDArray[np.float64]:
         anatomy.Pose(tuple(head["pose"]["rotation_deg"]), tuple(head["pose"]["shift_mm"])),
         solution["scale"],
         solution["ventricle_added_ml"],
+        look,
     )
 
 
 def _render_layers(
-    grid: Grid, nodes: NDArray[np.float64], head: Mapping[str, Any], layers: Sequence[Layer], threads: int
+    grid: Grid,
+    nodes: NDArray[np.float64],
+    look: Look,
+    head: Mapping[str, Any],
+    layers: Sequence[Layer],
+    threads: int,
 ) -> render.Rendering:
     """Render ``layers`` and the labels in one pass of the fused kernel."""
     shape, solution = anatomy.shape_from_json(head["shape"]), head["solution"]
+    names = render.list_tissues(look.lesions, look.overlays)
+    fields = np.stack([layer.field for layer in layers], axis=-1)
     return render.render_volumes(
         grid,
         sample_person(shape.tissue_key),
-        np.concatenate([nodes, np.stack([layer.field for layer in layers], axis=-1)], axis=-1).astype(np.float32),
+        np.concatenate([nodes[..., :3], fields, nodes[..., 3:]], axis=-1).astype(np.float32),
         (solution["log_white_gain"], solution["log_fluid_gain"]),
-        anatomy.visible_lesions(shape, solution["lesion_count"], solution["lesion_radius_scale"]),
-        signals=np.asarray([[layer.signals[name] for name in TISSUES] for layer in layers], np.float32),
+        look.lesions,
+        look.overlays,
+        moved=look.fields is not None,
+        signals=np.asarray([[layer.signals[name] for name in names] for layer in layers], np.float32),
         sigma=np.asarray([layer.sigma for layer in layers]).astype(np.float32),
         scale=np.asarray([layer.scale for layer in layers]).astype(np.float32),
         keys=np.asarray([layer.noise_words for layer in layers], np.uint32),

@@ -116,10 +116,10 @@ def request_signals(kind: str, parameters: Mapping[str, Any]) -> dict[str, float
     if sequence.map is not None:
         channels = list_channels(kind, parameters)
         sigmas = tuple(channel.sigma for channel in channels)
-        signals = {name: tuple(channel.signals[name] for channel in channels) for name in TISSUES}
-        return {name: sequence.map.value(signals[name], sigmas, protocol) for name in TISSUES}
+        signals = {name: tuple(channel.signals[name] for channel in channels) for name in parameters["relaxation"]}
+        return {name: sequence.map.value(signals[name], sigmas, protocol) for name in signals}
     tissues = parameters["relaxation"]
-    return {name: sequence.signal(name, Tissue(**tissues[name]), protocol) for name in TISSUES}
+    return {name: sequence.signal(name, Tissue(**tissues[name]), protocol) for name in tissues}
 
 
 def signals_at_level(kind: str, row: Mapping[str, Any], level: float) -> dict[str, float]:
@@ -149,7 +149,7 @@ def list_channels(kind: str, parameters: Mapping[str, Any]) -> list[Channel]:
                 row,
                 signals,
                 signals["wm"] / row["snr"],
-                _STORED_MAXIMUM / max(signals.values()),
+                _STORED_MAXIMUM / max(signals[name] for name in TISSUES),  # a disease must not dim the rest
                 row["bias_range"],
                 int(row["bias_key"], 16),
                 int(row["noise_key"], 16),

@@ -2,23 +2,24 @@
 
 Unknowns of a visit: the head's scale (intracranial volume), the fluid added to the ventricles (ventricle volume), the
 gain of fluid against brain (brain volume: sulci widen) and of white against grey matter (grey-matter volume: the cortex
-thins); with lesions, also their radius. They are solved on voxels that will be delivered, then stored in the row.
+thins). They are solved on voxels that will be delivered, then stored in the row.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from synth.physics import deformation, lesions, render
+from synth.physics import deformation, render
 from synth.physics.grid import LABELS, Grid, node_positions_mm
 from synth.physics.individual import sample_person
+from synth.physics.look import Look, fields_at
 from synth.physics.template import load_template
 from synth.seeds import stream_from_key
 
@@ -36,7 +37,6 @@ class Shape:
     """What is drawn of a subject's head, whatever the visit. Keys are Philox keys."""
 
     velocity_key: int
-    lesion_key: int
     tissue_key: int
     broad_mm: float
     fine_mm: float
@@ -58,7 +58,6 @@ class Volumes:
 
     brain_ml: float
     ventricle_ml: float
-    lesion_ml: float
     grey_ml: float | None = None
 
 
@@ -70,8 +69,6 @@ class Solution:
     ventricle_added_ml: float
     log_white_gain: float
     log_fluid_gain: float
-    lesion_count: int
-    lesion_radius_scale: float
 
     @property
     def log_gains(self) -> tuple[float, float]:
@@ -79,7 +76,7 @@ class Solution:
         return self.log_white_gain, self.log_fluid_gain
 
 
-def draw_shape(generator: np.random.Generator, velocity_key: int, lesion_key: int, tissue_key: int) -> Shape:
+def draw_shape(generator: np.random.Generator, velocity_key: int, tissue_key: int) -> Shape:
     """Draw the shape of one head: broad and fine deformation (root mean square, mm), stretch per axis and torque.
 
     Torque is how far the right hemisphere lies in front of the left one: about 1 mm (approximate; the right frontal
@@ -90,7 +87,7 @@ def draw_shape(generator: np.random.Generator, velocity_key: int, lesion_key: in
     log_stretch -= log_stretch.mean()
     x, y, z = (float(s) for s in np.exp(log_stretch))
     torque = float(1.0 + np.clip(generator.standard_normal(), -2, 2))
-    return Shape(velocity_key, lesion_key, tissue_key, broad, fine, torque, (x, y, z))
+    return Shape(velocity_key, tissue_key, broad, fine, torque, (x, y, z))
 
 
 def draw_pose(generator: np.random.Generator) -> Pose:
@@ -109,9 +106,12 @@ def _individual_field(velocity_key: int, broad_mm: float, fine_mm: float) -> def
 
 
 def template_coordinates(
-    grid: Grid, shape: Shape, pose: Pose, scale: float, ventricle_added_ml: float
+    grid: Grid, shape: Shape, pose: Pose, scale: float, ventricle_added_ml: float, look: Look | None = None
 ) -> NDArray[np.float64]:
-    """Return the template voxel coordinate of every B-spline node of ``grid``, shape (nx, ny, nz, 3)."""
+    """Return the template voxel coordinate of every B-spline node of ``grid``, shape (nx, ny, nz, 3).
+
+    With a ``look`` that moves tissue, its four fields are added to the channels (see render_volumes).
+    """
     turned = (node_positions_mm(grid) - pose.shift_mm) @ Rotation.from_euler(
         "xyz", pose.rotation_deg, degrees=True
     ).as_matrix()
@@ -121,26 +121,38 @@ def template_coordinates(
         _individual_field(shape.velocity_key, shape.broad_mm, shape.fine_mm), place
     )
     place = place + deformation.interpolate_field(deformation.ventricle_field(ventricle_added_ml), place)
-    return np.asarray(place - load_template().origin_mm)
+    nodes = np.asarray(place - load_template().origin_mm)
+    return nodes if look is None or look.fields is None else np.concatenate([nodes, fields_at(look.fields, place)], -1)
 
 
-@functools.lru_cache(maxsize=4)
-def _draw_lesion_table(lesion_key: int) -> NDArray[np.float32]:
-    return lesions.draw_lesions(stream_from_key(lesion_key))
+def guess_scale(intracranial_ml: float) -> float:
+    """Return about the scale of a head of this intracranial volume."""
+    return float(np.cbrt(intracranial_ml / _TEMPLATE_ML))
 
 
-def visible_lesions(shape: Shape, count: int, radius_scale: float) -> lesions.Lesions:
-    """Return the first ``count`` lesions of a subject, their radii scaled, ready for rendering."""
-    if count == 0:
-        return lesions.no_lesions()
-    table = _draw_lesion_table(shape.lesion_key)[:count]
-    return lesions.bin_lesions(lesions.scale_lesions(table, radius_scale), load_template().fractions.shape[:3])
+def render_labels(
+    grid: Grid,
+    shape: Shape,
+    pose: Pose,
+    solution: Solution,
+    look: Look | None = None,
+    step: int = 1,
+    with_log_odds: bool = False,
+) -> render.Rendering:
+    """Return the labels of a visit (see render_volumes)."""
+    look = look or Look()
+    nodes = template_coordinates(grid, shape, pose, solution.scale, solution.ventricle_added_ml, look)
+    return render.render_volumes(
+        grid, sample_person(shape.tissue_key), nodes, solution.log_gains, look.lesions, look.overlays,
+        moved=look.fields is not None, step=step, with_log_odds=with_log_odds,
+    )  # fmt: skip
 
 
-def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Volumes) -> Solution:
-    """Solve the unknowns of one visit so that its labels have the drawn volumes (millilitres)."""
-    person = sample_person(shape.tissue_key)
-    scale = float(np.cbrt(intracranial_ml / _TEMPLATE_ML))
+def solve_visit(
+    grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Volumes, look: Look | None = None
+) -> Solution:
+    """Solve the unknowns of one visit so that its labels have the drawn volumes (mL), diseases (``look``) included."""
+    scale = guess_scale(intracranial_ml)
     added = visit.ventricle_ml / scale**3 - _TEMPLATE_VENTRICLE_ML
     gains = (0.0, 0.0)
     low, high = deformation.ventricle_range_ml()
@@ -150,10 +162,7 @@ def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, vi
         last: tuple[float, float] | None = None
         slope = 0.8
         for _ in range(rounds):
-            nodes = template_coordinates(grid, shape, pose, scale, added)
-            seen = render.render_volumes(
-                grid, person, nodes, gains, lesions.no_lesions(), step=step, with_log_odds=True
-            )
+            seen = render_labels(grid, shape, pose, Solution(scale, added, *gains), look, step, with_log_odds=True)
             found = np.bincount(seen.tissue.ravel(), minlength=5) * voxel_ml
             missing = (visit.ventricle_ml - found[LABELS["ventricles"]]) / scale**3
             error = float(intracranial_ml / found[1:].sum())
@@ -165,7 +174,7 @@ def solve_visit(grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, vi
             added = float(np.clip(added + missing / slope, low, high))
             scale *= float(np.cbrt(error))
             gains = _solve_gains(seen, gains, visit, voxel_ml / error)
-    return _solve_lesions(grid, shape, pose, Solution(scale, added, *gains, 0, 1.0), visit.lesion_ml)
+    return Solution(scale, added, *gains)
 
 
 def _are_met(found_ml: NDArray[np.floating[Any]], intracranial_ml: float, visit: Volumes) -> bool:
@@ -206,23 +215,6 @@ def _order_statistic(values: NDArray[np.float32], count: float) -> np.float32:
     """Return the value below which ``count`` of ``values`` lie."""
     place = int(np.clip(round(count), 0, len(values) - 1))
     return np.float32(np.partition(values, place)[place])
-
-
-def _solve_lesions(grid: Grid, shape: Shape, pose: Pose, solution: Solution, lesion_ml: float) -> Solution:
-    """Choose how many lesions show, and solve their radius so that the mask has ``lesion_ml``."""
-    if lesion_ml <= 0:
-        return solution
-    count = lesions.count_lesions(_draw_lesion_table(shape.lesion_key), lesion_ml, solution.scale**3)
-    person = sample_person(shape.tissue_key)
-    nodes = template_coordinates(grid, shape, pose, solution.scale, solution.ventricle_added_ml)
-    radius = 1.0
-    for _ in range(6):
-        seen = render.render_volumes(grid, person, nodes, solution.log_gains, visible_lesions(shape, count, radius))
-        found = max(float(seen.lesion.sum()) * grid.resolution_mm**3 / 1000, 0.01)
-        if abs(found - lesion_ml) < 0.02 * lesion_ml:
-            break
-        radius = float(np.clip(radius * np.cbrt(lesion_ml / found), 0.3, 4.0))
-    return replace(solution, lesion_count=count, lesion_radius_scale=radius)
 
 
 def shape_from_json(values: Mapping[str, Any]) -> Shape:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 NODE_SPACING_MM = 8
 FIELD_OF_VIEW_MM = (168, 208, 176)
 LABELS = {"background": 0, "csf": 1, "grey_matter": 2, "white_matter": 3, "ventricles": 4}
+LESIONS = {"lesion": 1, "oedema": 2, "enhancing": 3, "core": 4}  # values of the lesion mask; core: necrosis, cavity
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,11 +74,16 @@ def draw_lesions(generator: np.random.Generator) -> NDArray[np.float32]:
     return table
 
 
+def lesion_volumes_ml(table: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the volume of each ellipsoid, in template millilitres."""
+    return np.asarray(4 / 3 * np.pi / np.prod(table[:, 3:6].astype(np.float64), axis=1) / 1000)
+
+
 def count_lesions(table: NDArray[np.float32], load_ml: float, volume_scale: float) -> int:
     """Return how many of the first lesions make up ``load_ml``, if template volumes shrink by ``volume_scale``."""
     if load_ml <= 0:
         return 0
-    volume_ml = 4 / 3 * np.pi / np.prod(table[:, 3:6].astype(np.float64), axis=1) / 1000 * volume_scale
+    volume_ml = lesion_volumes_ml(table) * volume_scale
     return min(int(np.searchsorted(np.cumsum(volume_ml), load_ml)) + 1, len(table))
 
 

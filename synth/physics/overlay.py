@@ -81,7 +81,7 @@ def crop_overlay(
 
     A margin of one empty voxel is kept, so that its border is interpolated as the rest of it.
     """
-    some: NDArray[np.bool_] = (fractions > 0).any(axis=-1)
+    some = fractions.max(axis=-1, initial=0) > 0
     bounds = []
     for axis in range(3):
         found = np.flatnonzero(some.any(axis=tuple({0, 1, 2} - {axis})))

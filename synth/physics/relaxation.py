@@ -16,7 +16,8 @@ Proton density does not depend on the field, and the ratio of lesion to white ma
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -28,12 +29,40 @@ CUT = 2.5  # standard deviations beyond which nothing is drawn
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
-    """T1, T2 and T2* in milliseconds, proton density relative to water."""
+    """T1, T2 and T2* in milliseconds, proton density relative to water.
+
+    Tissues of diseases know their mean diffusivity and the gadolinium that they take up, too; of the others a protocol
+    does.
+    """
 
     t1_ms: float
     t2_ms: float
     t2star_ms: float
     proton_density: float
+    adc_um2_ms: float | None = None
+    uptake_mmol_l: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        """Return what is known of it, as a scan's row stores it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class TissueKind:
+    """A tissue that a disease brings, at every field strength: ``like`` one of TISSUES, with factors of its T1 and T2.
+
+    T2' is that of ``like`` (1/T2* = 1/T2 + 1/T2'). ``adc_um2_ms`` (mean diffusivity) and ``uptake_mmol_l`` (gadolinium
+    some minutes after 0.1 mmol/kg) are ranges that are drawn from evenly.
+    """
+
+    like: str
+    t1: float
+    t2: float
+    proton_density: float
+    adc_um2_ms: tuple[float, float]
+    uptake_mmol_l: tuple[float, float]
+    source: str
+    spread: float = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +196,13 @@ def draw_relaxation(generator: np.random.Generator, field_strength_t: float) -> 
         )
         drawn[name] = Tissue(mean.t1_ms * f1, mean.t2_ms * f2, mean.t2star_ms * f2, mean.proton_density)
     return drawn
+
+
+def draw_kind(generator: np.random.Generator, kind: TissueKind, tissues: Mapping[str, Tissue]) -> Tissue:
+    """Draw one person's tissue of a disease from what was drawn of the healthy ``tissues`` of that person."""
+    like = tissues[kind.like]
+    f1, f2 = (1 + kind.spread * np.clip(generator.standard_normal(2), -CUT, CUT)).tolist()
+    t2_ms = like.t2_ms * kind.t2 * f2
+    rate_prime = 1 / like.t2star_ms - 1 / like.t2_ms
+    adc, uptake = (float(generator.uniform(*bounds)) for bounds in (kind.adc_um2_ms, kind.uptake_mmol_l))
+    return Tissue(like.t1_ms * kind.t1 * f1, t2_ms, 1 / (1 / t2_ms + rate_prime), kind.proton_density, adc, uptake)

@@ -56,9 +56,8 @@ def expect_adc(signals: tuple[float, ...], sigmas: tuple[float, ...], b_low_s_mm
 
 
 def _signal(name: str, tissue: Tissue, protocol: Protocol) -> float:
-    return signal_diffusion(
-        tissue, protocol["tr_ms"], protocol["te_ms"], protocol["b_s_mm2"], protocol[f"adc_{name}_um2_ms"]
-    )
+    adc = tissue.adc_um2_ms if tissue.adc_um2_ms is not None else protocol[f"adc_{name}_um2_ms"]
+    return signal_diffusion(tissue, protocol["tr_ms"], protocol["te_ms"], protocol["b_s_mm2"], adc)
 
 
 def _split_map(protocol: Protocol) -> dict[str, Protocol]:

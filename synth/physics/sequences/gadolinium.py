@@ -25,9 +25,9 @@ def shorten_relaxation(tissue: Tissue, concentration_mmol_l: float, r1: float, r
 
 def signal_post_contrast(name: str, tissue: Tissue, protocol: Protocol) -> float:
     """Return the spoiled gradient echo of a tissue with its share of agent (see shorten_relaxation)."""
-    agent = shorten_relaxation(
-        tissue, protocol[f"uptake_{name}_mmol_l"], protocol["r1_l_mmol_s"], protocol["r2_l_mmol_s"]
-    )
+    own = tissue.uptake_mmol_l
+    uptake = own if own is not None else protocol[f"uptake_{name}_mmol_l"]
+    agent = shorten_relaxation(tissue, uptake, protocol["r1_l_mmol_s"], protocol["r2_l_mmol_s"])
     return signal_spoiled_gradient_echo(agent, protocol["tr_ms"], protocol["te_ms"], protocol["flip_angle_deg"])
 
 
@@ -35,7 +35,7 @@ def signal_post_contrast(name: str, tissue: Tissue, protocol: Protocol) -> float
 # 2019;54:559, +- one standard deviation; r2, and r1 below 1 T (their 0.47 T), from Rohrer et al. 2005.
 # Uptake: the barrier keeps the agent in the blood. 1 mmol/L in plasma some minutes after 0.1 mmol/kg, a plasma share of
 # 0.6, and 5 % blood in grey and 2 % in white matter (table 3 of MRM 2011;66:40) give 0.03 and 0.012 mmol/L.
-# Lesions span chronic ones with a closed barrier to active ones; all lesions of a subject take up alike.
+# Lesions are plaques whose barrier has closed; what diseases open it in are tissues of their own.
 _R1 = at_fields((5.3, 5.9), (4.66, 4.90), (4.38, 5.56), (3.59, 4.07))
 _R2 = at_fields((6.0, 6.6), (5.8, 6.4), (6.8, 7.4), (7.0, 9.0))
 T1W_GD = Sequence(
@@ -47,7 +47,7 @@ T1W_GD = Sequence(
         "uptake_gm_mmol_l": Parameter("mmol/L", "agent in grey matter", 0, 5, (0.02, 0.04)),
         "uptake_wm_mmol_l": Parameter("mmol/L", "agent in white matter", 0, 5, (0.008, 0.016)),
         "uptake_csf_mmol_l": Parameter("mmol/L", "agent in fluid", 0, 5, (0.0, 0.005)),
-        "uptake_lesion_mmol_l": Parameter("mmol/L", "agent in lesions", 0, 5, (0.02, 0.5)),
+        "uptake_lesion_mmol_l": Parameter("mmol/L", "agent in lesions", 0, 5, (0.01, 0.04)),
     },
     signal_post_contrast,
     (ECHO_WITHIN_TR,),

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from synth.engines.mri import MriEngine, tissue_signals
 from synth.nouns import Image, Scan, Subject, Visit
+from synth.physics.diseases import DISEASES
 from synth.physics.grid import LABELS
 from synth.physics.relaxation import PRIORS, TISSUES
 from synth.physics.sequences import SEQUENCES
@@ -77,7 +78,7 @@ def test_a_row_holds_all_that_decides_its_image(scans: list[Scan], images: dict[
         row = json.loads(json.dumps(scan.parameters, allow_nan=False))
         sequence = SEQUENCES[scan.kind]
         assert set(row["protocol"]) == set(sequence.parameters) | set(sequence.fixed)
-        assert set(row["relaxation"]) == set(TISSUES)
+        assert set(row["relaxation"]) == {*TISSUES, *DISEASES["multiple-sclerosis"].tissues}
     for kind in ("T2w-FSE", "T1w-Gd", "DWI-b1000", "ADC"):
         row = replace(images[kind].scan, parameters=json.loads(json.dumps(images[kind].scan.parameters)))
         [alone] = ENGINE.render([row])

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from synth.nouns import Subject, Visit
 from synth.physics import anatomy, lesions, render
 from synth.physics.grid import LABELS, NODE_SPACING_MM, Grid
+from synth.physics.illness import draw_diseases, follow_diseases, solve_illness
 from synth.physics.individual import sample_person
 from synth.physics.lesions import LESION_COLUMNS, no_lesions
+from synth.physics.look import combine_looks
 from synth.physics.render import render_volumes
 from synth.physics.template import load_template
 from synth.population.volumes import BRAIN_FRACTION, FILLED_FRACTION, VENTRICLE_RANGE_ML, VENTRICLE_SPACE
@@ -27,7 +30,7 @@ SEED = 11
 
 @functools.cache
 def shape_of(number: int) -> anatomy.Shape:
-    keys = (stream_key(SEED, number, -1, name) for name in ("velocity", "lesions", "tissue"))
+    keys = (stream_key(SEED, number, -1, name) for name in ("velocity", "tissue"))
     return anatomy.draw_shape(stream(SEED, number, -1, "shape"), *keys)
 
 
@@ -98,7 +101,7 @@ class Target:
     def visit(self) -> anatomy.Volumes:
         brain_ml = self.brain_share * self.intracranial_ml
         grey_ml = None if self.grey_share is None else self.grey_share * brain_ml
-        return anatomy.Volumes(brain_ml, self.ventricle_ml, self.lesion_ml, grey_ml)
+        return anatomy.Volumes(brain_ml, self.ventricle_ml, grey_ml)
 
 
 @dataclass(frozen=True)
@@ -106,19 +109,24 @@ class Solved:
     solution: anatomy.Solution
     seen: render.Rendering
     voxel_ml: float
+    lesions: int
 
     def volume_ml(self, *labels: str) -> float:
         counts = np.bincount(self.seen.tissue.ravel(), minlength=5)
         return float(sum(counts[LABELS[label]] for label in labels)) * self.voxel_ml
 
 
-def solve(number: int, target: Target, grid: Grid = GRID) -> Solved:
+def solve(number: int, target: Target, grid: Grid = GRID, visits: tuple[float, ...] = ()) -> Solved:
+    """Solve the last of some visits of a head; ``visits`` are the lesion loads of those before."""
     shape, pose = shape_of(number), pose_of(number)
-    solution = anatomy.solve_visit(grid, shape, pose, target.intracranial_ml, target.visit)
-    nodes = anatomy.template_coordinates(grid, shape, pose, solution.scale, solution.ventricle_added_ml)
-    spots = anatomy.visible_lesions(shape, solution.lesion_count, solution.lesion_radius_scale)
-    seen = render_volumes(grid, sample_person(shape.tissue_key), nodes, solution.log_gains, spots)
-    return Solved(solution, seen, grid.resolution_mm**3 / 1000)
+    loads = (*visits, target.lesion_ml)
+    seen = tuple(Visit(n, float(n), 50.0 + n, 0.0, 0.0, load) for n, load in enumerate(loads))
+    someone = Subject("s", "c", number, 50.0, "F", None, target.intracranial_ml, "", "", 3.0, 1.0, seen)
+    ailments = follow_diseases(draw_diseases(SEED, someone), someone, seen[-1])
+    solution, ailments = solve_illness(grid, shape, pose, target.intracranial_ml, target.visit, ailments)
+    look = combine_looks(one.look for one in ailments)
+    labels = anatomy.render_labels(grid, shape, pose, solution, look)
+    return Solved(solution, labels, grid.resolution_mm**3 / 1000, sum(one.state["counts"][-1] for one in ailments))
 
 
 def assert_met(solved: Solved, target: Target) -> None:
@@ -131,7 +139,7 @@ def assert_met(solved: Solved, target: Target) -> None:
         assert solved.volume_ml("grey_matter") == pytest.approx(target.grey_share * brain, rel=0.02)
         assert solved.volume_ml("white_matter") == pytest.approx((1 - target.grey_share) * brain, rel=0.02)
     assert abs(solved.volume_ml("ventricles") - target.ventricle_ml) <= 0.03 * target.ventricle_ml + 0.3
-    lesion_ml = float(solved.seen.lesion.sum()) * solved.voxel_ml
+    lesion_ml = float((solved.seen.lesion > 0).sum()) * solved.voxel_ml
     assert abs(lesion_ml - target.lesion_ml) <= 0.05 * target.lesion_ml + 0.05
 
 
@@ -169,18 +177,19 @@ def test_volumes_are_met_at_1_mm_too() -> None:
 
 def test_without_a_load_there_is_no_lesion() -> None:
     solved = solve(1, Target(1450, 0.75, 25))
-    assert solved.solution.lesion_count == 0
+    assert solved.lesions == 0
     assert not solved.seen.lesion.any()
 
 
 def test_follow_up_visits_keep_the_lesions_of_earlier_ones() -> None:
     for number in range(3):
-        solved = [solve(number, Target(1450, 0.75, 25, ml)) for ml in (3, 5, 8, 14)]
-        counts = [s.solution.lesion_count for s in solved]
+        loads = (3.0, 5.0, 8.0, 14.0)
+        solved = [solve(number, Target(1450, 0.75, 25, ml), visits=loads[:n]) for n, ml in enumerate(loads)]
+        counts = [s.lesions for s in solved]
         assert counts == sorted(set(counts))
         for before, after in itertools.pairwise(solved):
             old, new = before.seen.lesion.astype(bool), after.seen.lesion.astype(bool)
-            assert (old & new).sum() >= 0.93 * old.sum()
+            assert (old & new).sum() >= 0.85 * old.sum()  # young ones shrink
 
 
 def test_lesions_lie_in_white_matter_and_prefer_the_ventricles() -> None:
