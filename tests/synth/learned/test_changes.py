@@ -30,6 +30,14 @@ def test_a_shift_that_is_told_is_the_shift_that_was_made() -> None:
     assert (gamma <= 1).all()
 
 
+def test_fine_detail_of_pictures_is_kept() -> None:
+    wave = 0.5 + 0.1 * torch.sin(2 * torch.pi * torch.arange(48) / 3)
+    images = wave.repeat(60, 1, 48, 1)
+    changed, _ = change_images(images, 1.0, make_generator(5, "test"))
+    inside = changed[:, 0, 12:36, 12:36]
+    assert inside.var(dim=(1, 2)).mean() > 0.7 * images[:, 0, 12:36, 12:36].var(dim=(1, 2)).mean()
+
+
 def test_the_same_draws_give_the_same_changes() -> None:
     images = torch.rand(4, 1, 16, 16, generator=make_generator(0, "test"))
     first, second = (change_images(images, 0.7, make_generator(3, "test")) for _ in range(2))
