@@ -50,6 +50,7 @@ def draw_contact_sheet(catalog: Catalog, cohort_id: str, kinds: Sequence[str], p
         images.sort(key=lambda image: kinds.index(image["kind"]))
         previews = catalog.previews([image["image_id"] for image in images])
         panels = [(image["kind"], Image.open(io.BytesIO(previews[image["image_id"]])).convert("L")) for image in images]
+        panels = panels if across == 1 else [(kind, _fill_tile(panel, len(panels))) for kind, panel in panels]
         tiles.append((_describe_session(session), panels))
     sheet = _paste_lines(tiles) if across == 1 else _paste_grid(tiles, across)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +96,13 @@ def _paste_lines(lines: list[tuple[str, list[tuple[str, Image.Image]]]]) -> Imag
             left += panel.width + _GAP
         top += height
     return sheet
+
+
+def _fill_tile(panel: Image.Image, panels: int) -> Image.Image:
+    """Return a picture enlarged to its part of a tile's width; larger ones stay."""
+    width = _TILE_WIDTH // panels - _GAP
+    size = width, round(panel.height * width / panel.width)
+    return panel if panel.width >= width else panel.resize(size, Image.Resampling.BICUBIC)
 
 
 def _paste_grid(tiles: list[tuple[str, list[tuple[str, Image.Image]]]], across: int) -> Image.Image:
