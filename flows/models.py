@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.home import explain_refusals, make_folder
+from flows.label_maps import keep_label_maps
 from flows.settings import Settings
 from flows.shelf import FolderShelf
 from synth.errors import CohortiumError, ModelError, PopulationError, suggest_nearest
@@ -53,8 +54,9 @@ PEOPLE = Kind("population model", ("model.json", "model.safetensors", "README.md
 def pin_models(spec: CohortSpec, settings: Settings, models: Path | None = None) -> CohortSpec:
     """Return ``spec`` with the hashes of the models it names, which are kept in ``models`` (default: of the home).
 
-    A recipe without models is returned as it is. Raises ModelError or PopulationError, saying what there is, if an
-    address names no model or a damaged one; StorageError if the disk refuses or the registry cannot be read.
+    So are label maps. A recipe without either is returned as it is. Raises SpecError for a file that is no label map;
+    ModelError or PopulationError, saying what there is, if an address names no model or a damaged one; StorageError if
+    the disk refuses or the registry cannot be read.
     """
     kept = models or settings.home.models
     document: dict[str, Any] = {}
@@ -67,6 +69,10 @@ def pin_models(spec: CohortSpec, settings: Settings, models: Path | None = None)
         if "contrasts" not in spec.imaging.model_fields_set:
             described = importlib.import_module("synth.learned.model_files").read_description(kept / pin.sha256)
             document["imaging"]["contrasts"] = (described.kind,)
+    if spec.imaging.anatomy.labels:
+        labels = keep_label_maps(spec, settings, kept)
+        anatomy = {**spec.imaging.anatomy.model_dump(exclude_unset=True), "labels": labels}
+        document["imaging"] = {**document.get("imaging", {}), "anatomy": anatomy}
     if not document:
         return spec
     asked = spec.model_dump(exclude_unset=True)

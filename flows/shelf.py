@@ -36,6 +36,10 @@ class FolderShelf:
         """Return an image for each row, drawn again up to ``budget`` times while it misses what was asked for."""
         return importlib.import_module("synth.learned.redraws").draw_until_met(generator, rows, keys, budget, maps)
 
+    def find_label_map(self, sha256: str) -> Path | None:
+        """Return the file of a label map, or None if it is not there."""
+        return next(iter(sorted((self.folder / sha256).glob("labels.nii*"))), None)
+
     def open_population(self, sha256: str) -> Any:
         """Return a model of people; raises PopulationError if it is not there or damaged."""
         return _load_population(self.folder, sha256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from synth.nouns import AttributeValue
@@ -32,6 +33,9 @@ class Shelf(Protocol):
 
         ``maps`` (n, *shape) are the labels that drive the images of a model which follows them.
         """
+
+    def find_label_map(self, sha256: str) -> Path | None:
+        """Return the file of a label map, or None if it is not there."""
 
     def open_population(self, sha256: str) -> ChainModel:
         """Return a model of people; raises PopulationError if it is not there or damaged."""

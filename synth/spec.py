@@ -15,7 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from synth.anatomy_spec import AnatomySpec
 from synth.errors import SpecError, suggest_nearest
+from synth.physics.label_files import pin_label_maps
 from synth.pins import drop_name, read_pin
 
 MAX_SUBJECTS = 1_000_000
@@ -233,6 +235,7 @@ class ImagingSpec(RecipePart):
         {},
         description="of engine mri: what the scanner adds, e.g. {motion = {probability = 0.2}, slices = {}}",
     )
+    anatomy: AnatomySpec = Field(AnatomySpec(), description="of engine mri: whose anatomy is rendered")
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
 
     @model_validator(mode="after")
@@ -341,6 +344,10 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
     for key in ("redraws", "field_strength_t", "protocol", "effects"):
         if asked["imaging"][key] in (None, {}):
             del asked["imaging"][key]
+    if spec.imaging.anatomy == AnatomySpec():
+        del asked["imaging"]["anatomy"]
+    else:
+        asked["imaging"]["anatomy"] = spec.imaging.anatomy.dump_content()
     if asked.get("evaluation", ...) is None:
         del asked["evaluation"]
     return asked
@@ -353,15 +360,16 @@ def _hash_json(value: Any) -> str:
 def parse_spec(text: str, where: str = "recipe", folder: Path | None = None) -> CohortSpec:
     """Return the spec written in the TOML ``text``; ``where`` names it in errors.
 
-    The file of a policy is looked for in ``folder``, and its content becomes part of the spec and its hash. Raises
-    SpecError naming the line (malformed TOML) or the field, the value given and what is allowed.
+    The file of a policy is looked for in ``folder``, and its content becomes part of the spec and its hash; likewise
+    label maps, which are named by the hash of their content from then on. Raises SpecError naming the line (malformed
+    TOML) or the field, the value given and what is allowed.
     """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{where} is not valid TOML: {error}. Correct that place and run the command again.") from error
     try:
-        return CohortSpec.model_validate(_read_policy(data, folder or Path()))
+        return CohortSpec.model_validate(_pin_labels(_read_policy(data, folder or Path()), folder or Path()))
     except ValidationError as error:
         raise SpecError(f"{where} cannot be used:\n" + "\n".join(explain_problems(error, CohortSpec))) from error
 
@@ -379,6 +387,19 @@ def _read_policy(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SpecError(f"evaluation.policy: '{name}' cannot be read: {error}. Give a TOML file of gates.") from error
     return {**data, "evaluation": {**asked, "policy": content}}
+
+
+def _pin_labels(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the recipe with the hashes of its label maps in place of their files."""
+    imaging = data.get("imaging")
+    anatomy = imaging.get("anatomy") if isinstance(imaging, dict) else None
+    asked = anatomy.get("labels") if isinstance(anatomy, dict) else None
+    names = [asked] if isinstance(asked, str) else asked
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return data
+    assert isinstance(imaging, dict)
+    assert isinstance(anatomy, dict)
+    return {**data, "imaging": {**imaging, "anatomy": {**anatomy, "labels": pin_label_maps(folder, names)}}}
 
 
 def load_spec(path: Path) -> CohortSpec:

@@ -53,7 +53,7 @@ ENGINES: dict[str, Engine] = {"mri": MriEngine(), "flow": LearnedEngine(), "mri-
 
 
 def find_engine(name: str, models: Shelf | None = None) -> Engine:
-    """Return the engine ``name``, which finds its models, if it has any, on the shelf ``models``.
+    """Return the engine ``name``, which finds its models or label maps, if it has any, on the shelf ``models``.
 
     Raises SpecError naming the known engines.
     """
@@ -62,4 +62,6 @@ def find_engine(name: str, models: Shelf | None = None) -> Engine:
             f"engine '{name}' does not exist; choose from {sorted(ENGINES)}.{suggest_nearest(name, ENGINES)}"
         )
     engine = ENGINES[name]
-    return type(engine)(models) if isinstance(engine, LearnedEngine) and models is not None else engine
+    if models is None:
+        return engine
+    return type(engine)(models=models) if isinstance(engine, LearnedEngine | MriEngine) else engine

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from synth.engines.mri_labels import check_anatomy, choose_map, find_body, fit_shape, follow_labels, measure_own
 from synth.engines.mri_render import render_visit, tissue_signals
 from synth.errors import SpecError
 from synth.nouns import Image, Scan, Subject, Visit
@@ -23,6 +24,7 @@ from synth.physics.relaxation import RELAXATION, Tissue, draw_relaxation
 from synth.physics.sequences.checking import check_contrasts, check_field_strength, check_protocols
 from synth.physics.template import TEMPLATE_VERSION
 from synth.seeds import stream, stream_key
+from synth.shelf import Shelf
 from synth.spec import CohortSpec
 
 __all__ = ["MriEngine", "tissue_signals"]
@@ -34,7 +36,8 @@ _USUAL_FIELDS_T = (1.5, 3.0)  # of populations, unless a recipe says otherwise
 class MriEngine:
     """Brain MRI from real anatomy. Images are uint16 magnitude volumes with a tissue map and a lesion mask.
 
-    ``threads`` is how many threads one volume may use: 1 in workers, which are many; more for a single volume.
+    ``threads`` is how many threads one volume may use: 1 in workers, which are many; more for a single volume. Label
+    maps that a recipe renders from are on the shelf ``models``.
     """
 
     name = "mri"
@@ -43,8 +46,9 @@ class MriEngine:
         "physics-informed brain MRI (T1, T2, PD, T2*, FLAIR, gadolinium, diffusion) from the ICBM 2009a anatomy"
     )
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, models: Shelf | None = None) -> None:
         self.threads = threads
+        self.models = models
 
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if a contrast or the resolution of ``spec`` is not one that this engine makes."""
@@ -59,6 +63,7 @@ class MriEngine:
         check_field_strength(spec.imaging.field_strength_t)
         check_protocols(spec.imaging.contrasts, spec.imaging.protocol, _list_fields(spec))
         check_effects(spec.imaging.effects)
+        check_anatomy(spec.imaging.anatomy, self.models)
         if spec.imaging.resolution_mm not in RESOLUTIONS_MM:
             raise SpecError(
                 f"imaging.resolution_mm: {spec.imaging.resolution_mm:g} is not available in engine 'mri'; "
@@ -100,6 +105,10 @@ class MriEngine:
             stream_key(seed, index, -1, "mri/velocity"),
             stream_key(seed, index, -1, "mri/tissue"),
         )
+        own = choose_map(spec, index, self.models)
+        shape = fit_shape(shape, own, spec.imaging.anatomy.deformation)
+        whom = {"shape": anatomy.shape_to_json(shape), **own}
+        body = find_body(whom, self.models)
         tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), field_strength_t)
         diseases = draw_diseases(seed, subject)
         tissues |= draw_tissues(seed, index, diseases, tissues)
@@ -108,14 +117,18 @@ class MriEngine:
         for visit in subject.visits:
             pose = anatomy.draw_pose(stream(seed, index, visit.visit, "mri/pose"))
             volumes, lesion_ml = _read_visit(subject, visit)
+            if own and spec.imaging.anatomy.volumes == "labels":
+                measured = measure_own(own, self.models)
+                intracranial_ml = measured["intracranial_ml"]
+                volumes = follow_labels(measured, _read_visit(subject, subject.visits[0])[0], volumes)
             ailments = follow_diseases(diseases, subject, visit)
             for one in ailments:
                 volumes = one.disease.aim(one.state, volumes)
-            solution, ailments = solve_illness(grid, shape, pose, intracranial_ml, volumes, ailments)
+            solution, ailments = solve_illness(grid, shape, pose, intracranial_ml, volumes, ailments, body)
             asked = {"intracranial_ml": intracranial_ml, **_list_known(volumes), "lesion_ml": lesion_ml}
             head = {
                 "resolution_mm": grid.resolution_mm,
-                "shape": anatomy.shape_to_json(shape),
+                **whom,
                 "pose": asdict(pose),
                 "solution": asdict(solution),
                 "relaxation": {name: tissue.to_json() for name, tissue in tissues.items()},
@@ -157,7 +170,7 @@ class MriEngine:
         """Render ``scans``; those of one subject and visit share one pass over the anatomy."""
         images: list[Image] = []
         for _, group in itertools.groupby(scans, key=lambda scan: (scan.subject_id, scan.visit)):
-            images += render_visit(list(group), self.threads)
+            images += render_visit(list(group), self.threads, self.models)
         return images
 
 

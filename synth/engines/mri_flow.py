@@ -32,8 +32,13 @@ class MriFlowEngine(LearnedEngine):
     name = "mri-flow"
     version = f"{LearnedEngine.version}+{MriEngine.name}-{MriEngine.version}"
     description = "volumes drawn by a model that follows the tissues of the MRI engine's subjects (imaging.model)"
-    unused: ClassVar[tuple[str, ...]] = tuple(name for name in LearnedEngine.unused if name != "resolution_mm")
-    _heads = MriEngine()
+    unused: ClassVar[tuple[str, ...]] = tuple(
+        name for name in LearnedEngine.unused if name not in ("resolution_mm", "anatomy")
+    )
+
+    @property
+    def _heads(self) -> MriEngine:
+        return MriEngine(models=self.models)
 
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if the recipe has no model, or one that follows no mask that the MRI engine makes."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from synth.engines.mri_labels import find_body
 from synth.measure import measure_image
 from synth.nouns import Image, Scan
 from synth.physics import anatomy, render
@@ -31,9 +32,10 @@ from synth.physics.effects.slices import plan_slices, slice_affine, vote_slices
 from synth.physics.effects.transmit import choose_levels, transmit_field, weigh_levels
 from synth.physics.grid import Grid, node_positions_mm
 from synth.physics.illness import look_from_row
-from synth.physics.individual import sample_person
+from synth.physics.individual import Person
 from synth.physics.look import Look
 from synth.physics.template import load_template
+from synth.shelf import Shelf
 
 _CLEAN_MAXIMUM = 20000.0  # stored value of the brightest tissue before effects; receive bias is cut at 3
 
@@ -58,14 +60,15 @@ def tissue_signals(scan: Scan) -> dict[str, float]:
     return request_signals(scan.kind, scan.parameters)
 
 
-def render_visit(scans: list[Scan], threads: int) -> list[Image]:
-    """Render the scans of one subject and visit, in order."""
+def render_visit(scans: list[Scan], threads: int, models: Shelf | None = None) -> list[Image]:
+    """Render the scans of one subject and visit, in order; label maps are on the shelf ``models``."""
     plain = [scan for scan in scans if "effects" not in scan.parameters]
-    made = {id(scan): image for scan, image in zip(plain, _render_plain(plain, threads), strict=True)}
-    return [made[id(scan)] if id(scan) in made else _render_with_effects(scan, threads) for scan in scans]
+    person = find_body(scans[0].parameters, models).person
+    made = {id(scan): image for scan, image in zip(plain, _render_plain(plain, person, threads), strict=True)}
+    return [made[id(scan)] if id(scan) in made else _render_with_effects(scan, person, threads) for scan in scans]
 
 
-def _render_plain(scans: list[Scan], threads: int) -> list[Image]:
+def _render_plain(scans: list[Scan], person: Person, threads: int) -> list[Image]:
     if not scans:
         return []
     grid, look = Grid(scans[0].parameters["resolution_mm"]), look_from_row(scans[0].parameters)
@@ -76,7 +79,7 @@ def _render_plain(scans: list[Scan], threads: int) -> list[Image]:
         for group in channels
         for one in group
     ]
-    seen = _render_layers(grid, nodes, look, scans[0].parameters, layers, threads)
+    seen = _render_layers(grid, nodes, person, look, scans[0].parameters, layers, threads)
     images, first = [], 0
     for scan, group in zip(scans, channels, strict=True):
         volumes = seen.images[first : first + len(group)]
@@ -86,7 +89,7 @@ def _render_plain(scans: list[Scan], threads: int) -> list[Image]:
     return images
 
 
-def _render_with_effects(scan: Scan, threads: int) -> Image:
+def _render_with_effects(scan: Scan, person: Person, threads: int) -> Image:
     """Render one scan without noise, then send each of its channels through the chain of effects."""
     row = scan.parameters
     grid, effects, look = Grid(row["resolution_mm"]), row["effects"], look_from_row(row)
@@ -97,7 +100,7 @@ def _render_with_effects(scan: Scan, threads: int) -> Image:
         layers = _list_layers(grid, channel, _bias(grid, nodes, channel), effects)
         if "blurring" in effects:
             layers = [part for layer in layers for part in _split_tissues(layer)]
-        seen = _render_layers(grid, nodes, look, row, layers, threads)
+        seen = _render_layers(grid, nodes, person, look, row, layers, threads)
         clean = _sum_layers(seen.images, layers, channel, choose_encoding(effects).lines)
         seen_with = apply_effects(clean, effects, _set_scene(scan, grid, channel))
         volumes.append(np.clip(np.rint(seen_with * np.float32(channel.scale)), 0, 65535).astype(np.uint16))
@@ -172,18 +175,19 @@ def _anatomy_nodes(grid: Grid, head: Mapping[str, Any], look: Look) -> NDArray[n
 def _render_layers(
     grid: Grid,
     nodes: NDArray[np.float64],
+    person: Person,
     look: Look,
     head: Mapping[str, Any],
     layers: Sequence[Layer],
     threads: int,
 ) -> render.Rendering:
     """Render ``layers`` and the labels in one pass of the fused kernel."""
-    shape, solution = anatomy.shape_from_json(head["shape"]), head["solution"]
+    solution = head["solution"]
     names = render.list_tissues(look.lesions, look.overlays)
     fields = np.stack([layer.field for layer in layers], axis=-1)
     return render.render_volumes(
         grid,
-        sample_person(shape.tissue_key),
+        person,
         np.concatenate([nodes[..., :3], fields, nodes[..., 3:]], axis=-1).astype(np.float32),
         (solution["log_white_gain"], solution["log_fluid_gain"]),
         look.lesions,

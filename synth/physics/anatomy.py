@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from synth.physics import deformation, render
 from synth.physics.grid import LABELS, Grid, node_positions_mm
-from synth.physics.individual import sample_person
+from synth.physics.individual import Person, sample_person
 from synth.physics.look import Look, fields_at
 from synth.physics.template import load_template
 from synth.seeds import stream_from_key
@@ -29,7 +29,15 @@ _ROUNDS = (8, 5)
 _TEMPLATE_ML = 2030.0
 _HALF_WIDTH_MM = 70.0
 _GAIN_RANGE = (-60.0, 30.0)  # more would overflow float32
-_TEMPLATE_VENTRICLE_ML = 17.4
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Whose tissue is deformed, and its volumes in the template's space before anything is solved, in millilitres."""
+
+    person: Person
+    intracranial_ml: float = _TEMPLATE_ML
+    ventricle_ml: float = 17.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +133,14 @@ def template_coordinates(
     return nodes if look is None or look.fields is None else np.concatenate([nodes, fields_at(look.fields, place)], -1)
 
 
-def guess_scale(intracranial_ml: float) -> float:
+def sample_body(shape: Shape) -> Body:
+    """Return the body of a person who is sampled from the template."""
+    return Body(sample_person(shape.tissue_key))
+
+
+def guess_scale(intracranial_ml: float, body: Body | None = None) -> float:
     """Return about the scale of a head of this intracranial volume."""
-    return float(np.cbrt(intracranial_ml / _TEMPLATE_ML))
+    return float(np.cbrt(intracranial_ml / (body.intracranial_ml if body is not None else _TEMPLATE_ML)))
 
 
 def render_labels(
@@ -138,22 +151,30 @@ def render_labels(
     look: Look | None = None,
     step: int = 1,
     with_log_odds: bool = False,
+    body: Body | None = None,
 ) -> render.Rendering:
-    """Return the labels of a visit (see render_volumes)."""
-    look = look or Look()
+    """Return the labels of a visit (see render_volumes); by default of the body that is sampled by ``shape``."""
+    look, body = look or Look(), body or sample_body(shape)
     nodes = template_coordinates(grid, shape, pose, solution.scale, solution.ventricle_added_ml, look)
     return render.render_volumes(
-        grid, sample_person(shape.tissue_key), nodes, solution.log_gains, look.lesions, look.overlays,
+        grid, body.person, nodes, solution.log_gains, look.lesions, look.overlays,
         moved=look.fields is not None, step=step, with_log_odds=with_log_odds,
     )  # fmt: skip
 
 
 def solve_visit(
-    grid: Grid, shape: Shape, pose: Pose, intracranial_ml: float, visit: Volumes, look: Look | None = None
+    grid: Grid,
+    shape: Shape,
+    pose: Pose,
+    intracranial_ml: float,
+    visit: Volumes,
+    look: Look | None = None,
+    body: Body | None = None,
 ) -> Solution:
     """Solve the unknowns of one visit so that its labels have the drawn volumes (mL), diseases (``look``) included."""
-    scale = guess_scale(intracranial_ml)
-    added = visit.ventricle_ml / scale**3 - _TEMPLATE_VENTRICLE_ML
+    body = body or sample_body(shape)
+    scale = guess_scale(intracranial_ml, body)
+    added = visit.ventricle_ml / scale**3 - body.ventricle_ml
     gains = (0.0, 0.0)
     low, high = deformation.ventricle_range_ml()
     for spacing, rounds in zip(_SOLVER_MM, _ROUNDS, strict=True):
@@ -162,7 +183,8 @@ def solve_visit(
         last: tuple[float, float] | None = None
         slope = 0.8
         for _ in range(rounds):
-            seen = render_labels(grid, shape, pose, Solution(scale, added, *gains), look, step, with_log_odds=True)
+            now = Solution(scale, added, *gains)
+            seen = render_labels(grid, shape, pose, now, look, step, with_log_odds=True, body=body)
             found = np.bincount(seen.tissue.ravel(), minlength=5) * voxel_ml
             missing = (visit.ventricle_ml - found[LABELS["ventricles"]]) / scale**3
             error = float(intracranial_ml / found[1:].sum())

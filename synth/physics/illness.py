@@ -77,17 +77,18 @@ def solve_illness(
     intracranial_ml: float,
     volumes: anatomy.Volumes,
     ailments: Sequence[Ailment],
+    body: anatomy.Body | None = None,
 ) -> tuple[anatomy.Solution, list[Ailment]]:
     """Solve a visit's unknowns and the size of each disease, so that labels and masks have the drawn volumes."""
-    nominal = anatomy.guess_scale(intracranial_ml) ** 3
+    body = body or anatomy.sample_body(shape)
+    nominal = anatomy.guess_scale(intracranial_ml, body) ** 3
     sized = [replace(one, size_ml=one.state.get("volume_ml", 0.0) / nominal) for one in ailments]
     heavy = any(one.look.weighs for one in sized)
     for turn in range(2 if heavy else 1):
         look = combine_looks(one.look for one in sized) if heavy else Look()
-        solution = anatomy.solve_visit(grid, shape, pose, intracranial_ml, volumes, look)
-        sized = [
-            _solve_size(grid, shape, pose, solution, one, look, 3 if heavy and not turn else _TURNS) for one in sized
-        ]
+        solution = anatomy.solve_visit(grid, shape, pose, intracranial_ml, volumes, look, body)
+        turns = 3 if heavy and not turn else _TURNS
+        sized = [_solve_size(grid, shape, pose, solution, one, look, turns, body) for one in sized]
     return solution, sized
 
 
@@ -99,6 +100,7 @@ def _solve_size(
     one: Ailment,
     head: Look,
     turns: int,
+    body: anatomy.Body,
 ) -> Ailment:
     """Return ``one`` with the size at which its mask has the wanted volume; tissue lies where ``head`` has moved it."""
     wanted = one.state.get("volume_ml", 0.0)
@@ -109,7 +111,7 @@ def _solve_size(
     best, least = one, math.inf
     for _ in range(turns):
         look = replace(one.look, fields=head.fields)
-        seen = anatomy.render_labels(grid, shape, pose, solution, look)
+        seen = anatomy.render_labels(grid, shape, pose, solution, look, body=body)
         found = max(float((seen.lesion > 0).sum()) * grid.resolution_mm**3 / 1000, 1e-3)
         missing = math.log(wanted / found)
         if abs(missing) < least:

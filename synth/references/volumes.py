@@ -30,13 +30,17 @@ _KEPT = ("uint8", "uint16", "int16", "float32")
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """Voxels indexed (x, y, z) and their geometry; stored value times ``intensity_scale`` is the file's value."""
+    """Voxels indexed (x, y, z) and their geometry; stored value times ``intensity_scale`` is the file's value.
+
+    ``placed`` says whether the header tells how the volume lies (sform or qform); else the affine is only its spacing.
+    """
 
     pixels: NDArray[Any]
     axes: str
     spacing_mm: tuple[float, ...]
     affine: tuple[float, ...]
     intensity_scale: float
+    placed: bool = True
 
 
 def read_volume(path: Path, budget: Budget) -> Volume:
@@ -78,7 +82,8 @@ def _read(stream: IO[bytes], packed: int, budget: Budget, is_packed: bool = True
     pixels = np.frombuffer(data, kind).reshape(shape, order="F")
     spacing, affine = _read_geometry(header, len(shape))
     pixels, scale = _apply_scaling(header, pixels)
-    return Volume(_keep_type(pixels), "xyz", spacing, affine, scale)
+    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    return Volume(_keep_type(pixels), "xyz", spacing, affine, scale, placed)
 
 
 def _read_exactly(stream: IO[bytes], size: int) -> bytes:

@@ -39,6 +39,12 @@ diagnosis = "multiple-sclerosis"
 share = 0.12
 where = { sex = ["F"], age_years = [20, 40] }
 """
+LABELS = f"""
+[imaging.anatomy]
+source = "labels"
+labels = "x@sha256:{"0" * 64}"
+table = "freesurfer"
+"""
 EVALUATION = """
 [evaluation]
 reference = "brains"
@@ -265,6 +271,11 @@ CHANGES: dict[str, Any] = {
     "imaging.contrasts": ("FLAIR", "T1w"),
     "imaging.resolution_mm": 1.0,
     "imaging.snr": (20.0, 41.0),
+    "imaging.anatomy.source": "template",
+    "imaging.anatomy.labels": ("other@sha256:" + "1" * 64,),
+    "imaging.anatomy.table": "brainweb",
+    "imaging.anatomy.volumes": "population",
+    "imaging.anatomy.deformation": 0.5,
     "imaging.visits.count": 3,
     "imaging.visits.interval_years": 1.6,
     "imaging.visits.share": 0.6,
@@ -296,7 +307,8 @@ def test_the_list_of_changes_covers_every_field() -> None:
 
 @pytest.mark.parametrize("field", sorted(CHANGES))
 def test_the_hash_changes_with_every_field(field: str) -> None:
-    spec = parse_spec(PINNED + (PREVALENCE if "prevalence" in field else EVALUATION if "evaluation" in field else ""))
+    more = PREVALENCE if "prevalence" in field else EVALUATION if "evaluation" in field else ""
+    spec = parse_spec(PINNED.replace("[gates]", LABELS + "[gates]" if "anatomy" in field else "[gates]") + more)
     data = spec.model_dump()
     *parents, last = field.split(".")
     place = data
@@ -304,6 +316,8 @@ def test_the_hash_changes_with_every_field(field: str) -> None:
         place = place[parent][0] if parent == "prevalence" else place[parent]
     assert place[last] != CHANGES[field]
     place[last] = CHANGES[field]
+    if field == "imaging.anatomy.source":  # the template takes no label maps
+        data["imaging"]["anatomy"] = {"source": "template"}
     changed = CohortSpec.model_validate(data)
     assert changed.content_hash != spec.content_hash
     assert (changed.images_hash == spec.images_hash) == field.startswith(("gates.", "evaluation."))
