@@ -31,6 +31,7 @@ MIGRATIONS = (
     Migration(2, "references"),
     Migration(3, "scorecards"),
     Migration(4, "attributes of subjects"),
+    Migration(5, "pairs of images"),
 )
 LATEST = MIGRATIONS[-1].number
 

@@ -69,6 +69,34 @@ def _released(table: Table) -> View:
 
 RELEASED = tuple(_released(table) for table in (COHORTS, SUBJECTS, SCANS, IMAGES, MEASUREMENTS))
 
+_PAIR_COLUMNS = (
+    Column("cohort_id", "VARCHAR", "Cohort the images belong to."),
+    Column("subject_id", "VARCHAR", "Subject shown in both."),
+    Column("visit", "INTEGER", "Number of the visit, from 0."),
+    Column("kind", "VARCHAR", "Contrast of both."),
+    Column("pair", "VARCHAR", "What they differ in, for example motion."),
+    Column("original_image_id", "VARCHAR", "Image without it."),
+    Column("image_id", "VARCHAR", "Image with it."),
+)
+
+
+def _pairs(prefix: str, words: str) -> View:
+    return View(
+        f"{prefix}image_pairs",
+        f"One row per pair of {words}images that differ in one thing: see imaging.pairs of a recipe.",
+        f"""
+        SELECT s.cohort_id, s.subject_id, s.visit, s.kind, s.parameters_json ->> '$.pair' AS pair,
+               o.image_id AS original_image_id, i.image_id
+        FROM {prefix}scans AS s JOIN {prefix}images AS i ON i.scan_id = s.scan_id
+        JOIN {prefix}images AS o ON o.scan_id = (s.parameters_json ->> '$.pair_of')
+        WHERE s.parameters_json LIKE '%"pair_of":%'
+        """,
+        _PAIR_COLUMNS,
+    )
+
+
+IMAGE_PAIRS = (_pairs("", ""), _pairs("released_", "released "))
+
 _HIDDEN = ("document", "report_json")  # they show or name real images
 
 RELEASED_SCORECARDS = View(
@@ -153,5 +181,13 @@ def _describe(views: tuple[View, ...]) -> View:
 _DESCRIPTIONS = View(
     "descriptions", "What every table, view and column means, including the columns of views.", "", DESCRIPTION_COLUMNS
 )
-_OTHERS = (COHORT_STATUS, *RELEASED, RELEASED_SCORECARDS, RELEASED_SCORES, REFERENCE_STATUS, REFERENCE_RECORDS)
+_OTHERS = (
+    COHORT_STATUS,
+    *RELEASED,
+    *IMAGE_PAIRS,
+    RELEASED_SCORECARDS,
+    RELEASED_SCORES,
+    REFERENCE_STATUS,
+    REFERENCE_RECORDS,
+)
 VIEWS = (*_OTHERS, _describe((*_OTHERS, _DESCRIPTIONS)))

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import evaluate_cli, import_cli, population_designs_cli, promote_cli, release_cli, train_cli
+from flows import evaluate_cli, import_cli, kspace_cli, population_designs_cli, promote_cli, release_cli, train_cli
 from flows.settings import Settings, load_settings
 from flows.terminal import Home, Json, console, print_json, say, show_progress
 from synth.errors import CohortiumError, RetryableError
@@ -64,6 +64,7 @@ app.command("import")(import_cli.import_data)
 app.command()(evaluate_cli.evaluate)
 app.command()(train_cli.train)
 app.command()(promote_cli.promote)
+app.command()(kspace_cli.kspace)
 app.command()(release_cli.release)
 app.command()(release_cli.withdraw)
 

@@ -278,7 +278,11 @@ def _open_cohort(catalog: Catalog, cohort_id: str, choice: Choice) -> CohortSour
         raise NotComparableError(
             f"--kind {kind}: cohort '{cohort_id}' has {', '.join(kinds)}.{suggest_nearest(kind, kinds)}"
         )
-    query = "SELECT image_id FROM images WHERE cohort_id = ? AND kind = ? ORDER BY image_id"
+    query = """
+        SELECT image_id FROM images WHERE cohort_id = $1 AND kind = $2
+        AND image_id NOT IN (SELECT image_id FROM image_pairs WHERE cohort_id = $1)  -- partners are a study's own
+        ORDER BY image_id
+    """
     ids = [str(row[0]) for row in catalog.sql(query, [cohort_id, kind]).rows()]
     chosen = choice.draw(len(ids))
     digest = catalog.sql("SELECT images_hash FROM cohorts WHERE cohort_id = ?", [cohort_id]).scalar()

@@ -26,12 +26,19 @@ _TILE_LINES = 3  # of text above a picture
 _CHOICE = """
     WITH sessions AS (
         SELECT i.subject_id, i.visit, s.diagnosis, s.sex, any_value(c.age_years) AS age_years,
-               any_value(c.field_strength_t) AS field_strength_t, any_value(c.attributes_json) AS attributes_json,
+               arg_min(c.field_strength_t, c.scan_id) AS field_strength_t,  -- of originals: partners sort behind them
+               any_value(c.attributes_json) AS attributes_json,
                row_number() OVER (ORDER BY s.subject_index, i.visit) - 1 AS place, count(*) OVER () AS total
         FROM images AS i JOIN subjects AS s USING (subject_id) JOIN scans AS c USING (scan_id)
         WHERE i.cohort_id = $1 GROUP BY i.subject_id, i.visit, s.diagnosis, s.sex, s.subject_index
     )
     SELECT * FROM sessions WHERE floor(place * $2 / total) > floor((place - 1) * $2 / total) ORDER BY place LIMIT $2
+"""
+
+
+_IMAGES = """
+    SELECT i.image_id, i.kind, p.pair, concat_ws(', ', i.kind, p.pair) AS title
+    FROM images AS i LEFT JOIN image_pairs AS p ON p.image_id = i.image_id WHERE i.subject_id = ? AND i.visit = ?
 """
 
 
@@ -45,12 +52,13 @@ def draw_contact_sheet(catalog: Catalog, cohort_id: str, kinds: Sequence[str], p
     sessions = catalog.sql(_CHOICE, [cohort_id, rows * across]).dicts()
     tiles = []
     for session in sessions:
-        query = "SELECT image_id, kind FROM images WHERE subject_id = ? AND visit = ?"
-        images = catalog.sql(query, [session["subject_id"], session["visit"]]).dicts()
-        images.sort(key=lambda image: kinds.index(image["kind"]))
+        images = catalog.sql(_IMAGES, [session["subject_id"], session["visit"]]).dicts()
+        images.sort(key=lambda image: (kinds.index(image["kind"]), image["pair"] or ""))
         previews = catalog.previews([image["image_id"] for image in images])
-        panels = [(image["kind"], Image.open(io.BytesIO(previews[image["image_id"]])).convert("L")) for image in images]
-        panels = panels if across == 1 else [(kind, _fill_tile(panel, len(panels))) for kind, panel in panels]
+        panels = [
+            (image["title"], Image.open(io.BytesIO(previews[image["image_id"]])).convert("L")) for image in images
+        ]
+        panels = panels if across == 1 else [(title, _fill_tile(panel, len(panels))) for title, panel in panels]
         tiles.append((_describe_session(session), panels))
     sheet = _paste_lines(tiles) if across == 1 else _paste_grid(tiles, across)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from synth.evaluation.metrics import METRICS
 from synth.evaluation.policy import list_policies, load_policy
 from synth.measure import MEASURES
 from synth.physics.effects import EFFECTS
+from synth.physics.pairs import PAIRS
 from synth.physics.sequences import SEQUENCES
 from synth.population import POPULATIONS
 from synth.population.families import FAMILIES
@@ -29,6 +30,7 @@ def describe_registries() -> dict[str, dict[str, str]]:
         "engines": {name: engine.description for name, engine in ENGINES.items()},
         "contrasts of engine mri": {name: sequence.description for name, sequence in SEQUENCES.items()},
         "effects of engine mri": {name: effect.description for name, effect in EFFECTS.items()},
+        "pairs of engine mri": {name: pair.description for name, pair in PAIRS.items()},
         "populations": {name: "; ".join(p.describe_sources()[:1]) for name, p in POPULATIONS.items()},
         **{
             f"cleaning of population {name}": _describe_cleaning(report)

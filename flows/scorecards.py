@@ -55,7 +55,8 @@ LONGEST_SLUG = 100
 DOCUMENT = "scorecard"  # the folder of the document, below the scorecard's own
 _MEASURED = """
     SELECT m.name, i.subject_id, m."within" FROM measurements AS m JOIN images AS i ON i.image_id = m.image_id
-    WHERE m.cohort_id = ? AND i.kind = ? ORDER BY m.name, m.image_id
+    WHERE m.cohort_id = $1 AND i.kind = $2
+    AND i.image_id NOT IN (SELECT image_id FROM image_pairs WHERE cohort_id = $1) ORDER BY m.name, m.image_id
 """
 
 

@@ -103,7 +103,8 @@ def _open_cohort(catalog: Catalog, cohort_id: str, spec: TrainSpec) -> TrainingS
         )
     cohort = cast(CohortSource, open_source(catalog, cohort_id, Choice(spec.kind)))
     query = """SELECT image_id, subject_id, dtype, shape, spacing_mm, mask_names, mask_sha256, pixels_sha256 FROM images
-               WHERE cohort_id = ? AND kind = ? ORDER BY image_id"""
+               WHERE cohort_id = $1 AND kind = $2
+               AND image_id NOT IN (SELECT image_id FROM image_pairs WHERE cohort_id = $1) ORDER BY image_id"""
     rows = catalog.sql(query, [cohort_id, spec.kind]).dicts()
     masks = set(rows[0]["mask_names"]).intersection(*(row["mask_names"] for row in rows))
     splits = _deal_out(cohort_id, rows)

@@ -42,8 +42,9 @@ def default_shard_subjects(spec: CohortSpec, models: Shelf | None = None) -> int
 
 
 def count_images(spec: CohortSpec, models: Shelf | None = None) -> int:
-    """Return the number of images of the cohort: one per visit and contrast."""
-    return find_population(spec.population.source, models).count_visits(spec) * len(spec.imaging.contrasts)
+    """Return the number of images of the cohort: one per visit and contrast, and as many for each pair."""
+    images = len(spec.imaging.contrasts) * (1 + len(spec.imaging.pairs))
+    return find_population(spec.population.source, models).count_visits(spec) * images
 
 
 def plan_cohort(spec: CohortSpec, shard_subjects: int | None = None, models: Shelf | None = None) -> CohortPlan:

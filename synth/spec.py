@@ -13,7 +13,16 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from synth.anatomy_spec import AnatomySpec
 from synth.errors import SpecError, suggest_nearest
@@ -31,6 +40,13 @@ def _refuse_repeats(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) != len(values):
         raise ValueError(f"each value may be listed once, got {list(values)}")
     return values
+
+
+def _read_pairs(given: Any) -> Any:
+    """Return pairs that are listed by name as a table of them."""
+    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        return {name: {} for name in _refuse_repeats(tuple(given))}
+    return given
 
 
 class RecipePart(BaseModel):
@@ -236,6 +252,10 @@ class ImagingSpec(RecipePart):
         description="of engine mri: what the scanner adds, e.g. {motion = {probability = 0.2}, slices = {}}",
     )
     anatomy: AnatomySpec = Field(AnatomySpec(), description="of engine mri: whose anatomy is rendered")
+    pairs: Annotated[dict[str, dict[str, float | tuple[float, float]]], BeforeValidator(_read_pairs)] = Field(
+        {},
+        description="of engine mri: what each contrast is paired with, e.g. ['motion'] or {low-field = {snr = 8}}",
+    )
     visits: VisitsSpec = Field(default_factory=VisitsSpec, description="follow-up")
 
     @model_validator(mode="after")
@@ -341,7 +361,7 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
         del asked["imaging"]["model"]
     else:
         asked["imaging"]["model"] = drop_name(asked["imaging"]["model"])
-    for key in ("redraws", "field_strength_t", "protocol", "effects"):
+    for key in ("redraws", "field_strength_t", "protocol", "effects", "pairs"):
         if asked["imaging"][key] in (None, {}):
             del asked["imaging"][key]
     if spec.imaging.anatomy == AnatomySpec():

@@ -37,7 +37,9 @@ class LearnedEngine:
     name = "flow"
     version = "1"
     description = "images drawn by a model that was trained on real ones (imaging.model)"
-    unused: ClassVar[tuple[str, ...]] = ("resolution_mm", "snr", "field_strength_t", "protocol", "effects", "anatomy")
+    unused: ClassVar[tuple[str, ...]] = (
+        "resolution_mm", "snr", "field_strength_t", "protocol", "effects", "pairs", "anatomy",
+    )  # fmt: skip
 
     def __init__(self, models: Shelf | None = None) -> None:
         self.models = models

@@ -20,6 +20,7 @@ from synth.physics.acquisition import draw_acquisition
 from synth.physics.effects.checking import check_effects, thin_most
 from synth.physics.grid import Grid
 from synth.physics.illness import draw_diseases, draw_tissues, follow_diseases, solve_illness
+from synth.physics.pairs import check_pairs, draw_partners, list_pair_fields, shares_noise
 from synth.physics.relaxation import RELAXATION, Tissue, draw_relaxation
 from synth.physics.sequences.checking import check_contrasts, check_field_strength, check_protocols
 from synth.physics.template import TEMPLATE_VERSION
@@ -61,8 +62,10 @@ class MriEngine:
             )
         check_contrasts(spec.imaging.contrasts)
         check_field_strength(spec.imaging.field_strength_t)
-        check_protocols(spec.imaging.contrasts, spec.imaging.protocol, _list_fields(spec))
         check_effects(spec.imaging.effects)
+        check_pairs(spec.imaging)
+        fields = _list_fields(spec) + list_pair_fields(spec.imaging)
+        check_protocols(spec.imaging.contrasts, spec.imaging.protocol, fields)
         check_anatomy(spec.imaging.anatomy, self.models)
         if spec.imaging.resolution_mm not in RESOLUTIONS_MM:
             raise SpecError(
@@ -89,14 +92,14 @@ class MriEngine:
 
     def warm_up(self, spec: CohortSpec) -> None:
         """Load the anatomy and compile the kernels on a tiny grid."""
-        small = {"resolution_mm": 16.0, "effects": {}}
+        small = {"resolution_mm": 16.0, "effects": {}, "pairs": {}}
         tiny = spec.model_copy(update={"imaging": spec.imaging.model_copy(update=small)})
         visit = Visit(0, 0.0, 50.0, 1100.0, 25.0, 20.0)
         subject = Subject("warm-up", "warm-up", 0, 50.0, "F", "", 1450.0, "", "", 1.5, 1.0, (visit,))
         self.render(self.draw_scans(tiny, subject))
 
     def draw_scans(self, spec: CohortSpec, subject: Subject) -> tuple[Scan, ...]:
-        """Draw the scans of ``subject``: one per visit and contrast (see Engine.draw_scans)."""
+        """Draw the scans of ``subject``: one per visit and contrast, then its partners (see Engine.draw_scans)."""
         seed, index = spec.seed, subject.subject_index
         intracranial_ml, field_strength_t = _read_subject(subject)
         field_strength_t = spec.imaging.field_strength_t or field_strength_t
@@ -109,9 +112,14 @@ class MriEngine:
         shape = fit_shape(shape, own, spec.imaging.anatomy.deformation)
         whom = {"shape": anatomy.shape_to_json(shape), **own}
         body = find_body(whom, self.models)
-        tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), field_strength_t)
         diseases = draw_diseases(seed, subject)
-        tissues |= draw_tissues(seed, index, diseases, tissues)
+
+        def tissues_at(tesla: float) -> dict[str, Tissue]:
+            """Return the tissues of the subject in another field: the streams are the same, so is the person."""
+            tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), tesla)
+            return tissues | draw_tissues(seed, index, diseases, tissues)
+
+        tissues = tissues_at(field_strength_t)
         grid = Grid(spec.imaging.resolution_mm)
         scans = []
         for visit in subject.visits:
@@ -134,10 +142,11 @@ class MriEngine:
                 "relaxation": {name: tissue.to_json() for name, tissue in tissues.items()},
                 "requested": asked,
             } | ({"diseases": [one.to_json() for one in ailments]} if ailments else {})
-            scans += [
-                self._draw_scan(spec, subject, visit, kind, head, tissues, field_strength_t)
-                for kind in spec.imaging.contrasts
-            ]
+            if shares_noise(spec.imaging.pairs):
+                head["noise_in"] = "k-space"
+            for kind in spec.imaging.contrasts:
+                scan = self._draw_scan(spec, subject, visit, kind, head, tissues, field_strength_t)
+                scans += [scan, *draw_partners(spec, index, scan, head, tissues_at)]
         return tuple(scans)
 
     def _draw_scan(

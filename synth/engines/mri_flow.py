@@ -7,7 +7,7 @@ segmentation (docs/evaluation/utility.md).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,13 @@ class MriFlowEngine(LearnedEngine):
 
 def _ask_heads(spec: CohortSpec) -> CohortSpec:
     """Return the recipe of the heads, whose images nobody sees."""
-    imaging = {"engine": MriEngine.name, "model": None, "redraws": None, "contrasts": (_HEAD,)}
+    imaging: dict[str, Any] = {
+        "engine": MriEngine.name,
+        "model": None,
+        "redraws": None,
+        "contrasts": (_HEAD,),
+        "pairs": {},
+    }
     return spec.model_copy(update={"imaging": spec.imaging.model_copy(update=imaging)})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,7 +62,7 @@ def tissue_signals(scan: Scan) -> dict[str, float]:
 
 def render_visit(scans: list[Scan], threads: int, models: Shelf | None = None) -> list[Image]:
     """Render the scans of one subject and visit, in order; label maps are on the shelf ``models``."""
-    plain = [scan for scan in scans if "effects" not in scan.parameters]
+    plain = [scan for scan in scans if not scan.parameters.keys() & {"effects", "noise_in"}]
     person = find_body(scans[0].parameters, models).person
     made = {id(scan): image for scan, image in zip(plain, _render_plain(plain, person, threads), strict=True)}
     return [made[id(scan)] if id(scan) in made else _render_with_effects(scan, person, threads) for scan in scans]
@@ -90,22 +90,34 @@ def _render_plain(scans: list[Scan], person: Person, threads: int) -> list[Image
 
 
 def _render_with_effects(scan: Scan, person: Person, threads: int) -> Image:
-    """Render one scan without noise, then send each of its channels through the chain of effects."""
+    """Send each channel of a scan, rendered without noise, through the chain of effects."""
+    grid, effects = Grid(scan.parameters["resolution_mm"]), scan.parameters.get("effects", {})
+    volumes, channels, labels = [], [], dict[str, NDArray[np.uint8]]()
+    for channel, scene, seen, clean in render_clean(scan, person, threads):
+        volumes.append(store_magnitude(apply_effects(clean, effects, scene), channel))
+        channels.append(channel)
+        labels = {"tissue": seen.tissue, "lesion": seen.lesion}
+    stored = reconstruct(scan.kind, scan.parameters, np.stack(volumes), channels)
+    return _make_image(scan, stored, grid, labels)
+
+
+def render_clean(scan: Scan, person: Person, threads: int) -> Iterator[tuple[Channel, Scene, render.Rendering, Volume]]:
+    """Yield each channel of ``scan`` with its scene, its labels and its image before effects and without noise."""
     row = scan.parameters
-    grid, effects, look = Grid(row["resolution_mm"]), row["effects"], look_from_row(row)
+    grid, effects, look = Grid(row["resolution_mm"]), row.get("effects", {}), look_from_row(row)
     nodes = _anatomy_nodes(grid, row, look)
-    channels = list_channels(scan.kind, row)
-    volumes = []
-    for channel in channels:
+    for channel in list_channels(scan.kind, row):
         layers = _list_layers(grid, channel, _bias(grid, nodes, channel), effects)
         if "blurring" in effects:
             layers = [part for layer in layers for part in _split_tissues(layer)]
         seen = _render_layers(grid, nodes, person, look, row, layers, threads)
         clean = _sum_layers(seen.images, layers, channel, choose_encoding(effects).lines)
-        seen_with = apply_effects(clean, effects, _set_scene(scan, grid, channel))
-        volumes.append(np.clip(np.rint(seen_with * np.float32(channel.scale)), 0, 65535).astype(np.uint16))
-    stored = reconstruct(scan.kind, row, np.stack(volumes), channels)
-    return _make_image(scan, stored, grid, {"tissue": seen.tissue, "lesion": seen.lesion})
+        yield channel, _set_scene(scan, grid, channel), seen, clean
+
+
+def store_magnitude(magnitude: Volume, channel: Channel) -> NDArray[np.uint16]:
+    """Return a magnitude image as it is stored."""
+    return np.asarray(np.clip(np.rint(magnitude * np.float32(channel.scale)), 0, 65535), np.uint16)
 
 
 def _list_layers(grid: Grid, channel: Channel, bias: NDArray[np.float64], effects: Mapping[str, Any]) -> list[Layer]:
@@ -150,10 +162,11 @@ def _set_scene(scan: Scan, grid: Grid, channel: Channel) -> Scene:
     row = scan.parameters
     turn = Rotation.from_euler("xyz", row["pose"]["rotation_deg"], degrees=True).as_matrix()
     size = row["solution"]["scale"] * np.asarray(row["shape"]["stretch"])
-    radius_mm = row["effects"].get("distortion", {}).get("radius_mm", 0.0)
+    radius_mm = row.get("effects", {}).get("distortion", {}).get("radius_mm", 0.0)
     cavities = place_cavities(radius_mm, size, turn, np.asarray(row["pose"]["shift_mm"]), anatomy.CENTRE_MM)
     field_strength_t = float(scan.field_strength_t or 0.0)
-    return Scene(grid.affine, channel.series, field_strength_t, cavities, channel.sigma, channel.noise_key)
+    in_k = "noise_in" in row
+    return Scene(grid.affine, channel.series, field_strength_t, cavities, channel.sigma, channel.noise_key, in_k)
 
 
 def _bias(grid: Grid, nodes: NDArray[np.float64], channel: Channel) -> NDArray[np.float64]:
@@ -204,10 +217,11 @@ def _render_layers(
 def _make_image(scan: Scan, stored: Stored, grid: Grid, masks: dict[str, NDArray[np.uint8]]) -> Image:
     """Return the image with its measurements; volumes are measured on the labels before they were cut into slices."""
     effects = scan.parameters.get("effects", {})
-    affine, spacing_mm, own = grid.affine, (grid.resolution_mm,) * 3, masks
+    affine, spacing_mm, own, whole = grid.affine, (grid.resolution_mm,) * 3, masks, None
     if "slices" in effects:
         slices = plan_slices(grid.shape, grid.resolution_mm, effects["slices"])
-        affine, own = slice_affine(affine, slices), vote_slices(masks, slices)
+        own, pure = vote_slices(masks, slices)
+        affine, whole = slice_affine(affine, slices), (masks, (grid.resolution_mm,) * 3, pure)
         x, y, z = (slices.spacing_mm if axis == slices.axis else grid.resolution_mm for axis in range(3))
         spacing_mm = (x, y, z)
     image = Image(
@@ -220,5 +234,4 @@ def _make_image(scan: Scan, stored: Stored, grid: Grid, masks: dict[str, NDArray
         intensity_unit=stored.unit,
         masks=own,
     )
-    whole = (masks, (grid.resolution_mm,) * 3) if "slices" in effects else None
     return measure_image(image, tissue_signals(scan), find_spoilt(effects), whole)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from synth.measure.regions import RegionStatistics, measure_regions
 from synth.nouns import Image, Measurement
 
-Labels = tuple[Mapping[str, NDArray[np.uint8]], tuple[float, ...]]
+Labels = tuple[Mapping[str, NDArray[np.uint8]], tuple[float, ...], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +86,18 @@ def measure_image(
 ) -> Image:
     """Return ``image`` with its measurements; ``signals`` are the requested pure-tissue signals by tissue.
 
-    What was not requested is not measured: a map has no signal-to-noise ratio, and an effect of the scanner that was
-    asked for may leave none to speak of (``spoilt``). Volumes are those of ``labels`` (masks and their spacing) where
-    the image's own are cut into thick slices.
+    What was not requested is not measured: a map, or a scan without noise, has no signal-to-noise ratio, and an effect
+    of the scanner that was asked for may leave none to speak of (``spoilt``). Volumes are those of ``labels`` where
+    the image's own are cut into thick slices: masks, their spacing, and which voxels of the image hold one tissue.
     """
     assert image.spacing_mm is not None  # a physics engine knows its grid
-    requested = {**image.scan.parameters["requested"], "snr": image.scan.parameters.get("snr", math.nan)}
-    seen = measure_regions(image.pixels, image.masks["tissue"], image.masks["lesion"], image.spacing_mm)
+    snr = image.scan.parameters.get("snr")
+    requested = {**image.scan.parameters["requested"], "snr": math.nan if snr is None else snr}
+    pure = None if labels is None else labels[2]
+    seen = measure_regions(image.pixels, image.masks["tissue"], image.masks["lesion"], image.spacing_mm, pure)
     whole = seen
     if labels is not None:
-        masks, spacing_mm = labels
+        masks, spacing_mm, _ = labels
         whole = measure_regions(masks["tissue"].astype(np.uint16), masks["tissue"], masks["lesion"], spacing_mm)
     found = []
     for name, measure in MEASURES.items():

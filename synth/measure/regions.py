@@ -47,7 +47,7 @@ class RegionStatistics:
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(pixels, tissue, lesion, air_margin):  # type: ignore[no-untyped-def]
+def _accumulate(pixels, tissue, lesion, pure, air_margin):  # type: ignore[no-untyped-def]
     counts = np.zeros(6, np.int64)
     core = np.zeros(6, np.int64)
     power = np.zeros(6, np.float64)
@@ -61,6 +61,8 @@ def _accumulate(pixels, tissue, lesion, air_margin):  # type: ignore[no-untyped-
                 counts[5] += hurt
                 reach = air_margin if label == 0 else 1
                 if i < reach or j < reach or k < reach or i >= nx - reach or j >= ny - reach or k >= nz - reach:
+                    continue
+                if pure.shape[0] > 0 and not pure[i, j, k]:
                     continue
                 if (
                     hurt == 0
@@ -80,10 +82,18 @@ def _accumulate(pixels, tissue, lesion, air_margin):  # type: ignore[no-untyped-
 
 
 def measure_regions(
-    pixels: NDArray[np.uint16], tissue: NDArray[np.uint8], lesion: NDArray[np.uint8], spacing_mm: tuple[float, ...]
+    pixels: NDArray[np.uint16],
+    tissue: NDArray[np.uint8],
+    lesion: NDArray[np.uint8],
+    spacing_mm: tuple[float, ...],
+    pure: NDArray[np.bool_] | None = None,
 ) -> RegionStatistics:
-    """Return the region statistics of one volume; ``tissue`` uses synth.physics.grid.LABELS, ``lesion`` 0 for none."""
-    counts, core, power = _accumulate(pixels, tissue, lesion, _AIR_MARGIN_VOXELS)
+    """Return the region statistics of one volume; ``tissue`` uses synth.physics.grid.LABELS, ``lesion`` 0 for none.
+
+    Cores are only where voxels are ``pure``, if it is given.
+    """
+    whole = np.zeros((0, 0, 0), np.bool_) if pure is None else pure
+    counts, core, power = _accumulate(pixels, tissue, lesion, whole, _AIR_MARGIN_VOXELS)
     mean = power / np.maximum(core, 1)
     return RegionStatistics(
         {**{name: int(counts[value]) for name, value in LABELS.items()}, "lesion": int(counts[5])},

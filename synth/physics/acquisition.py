@@ -148,7 +148,7 @@ def list_channels(kind: str, parameters: Mapping[str, Any]) -> list[Channel]:
                 row["kind"],
                 row,
                 signals,
-                signals["wm"] / row["snr"],
+                0.0 if row["snr"] is None else signals["wm"] / row["snr"],
                 _STORED_MAXIMUM / max(signals[name] for name in TISSUES),  # a disease must not dim the rest
                 row["bias_range"],
                 int(row["bias_key"], 16),

@@ -44,7 +44,7 @@ def test_the_number_of_images_is_that_of_the_drawn_visits(path: Path) -> None:
     cohort = plan_cohort(spec)
     subjects = find_population(spec.population.source).draw_subjects(spec, cohort.cohort_id, 0, spec.subjects)
     visits = sum(len(subject.visits) for subject in subjects)
-    assert cohort.images == count_images(spec) == visits * len(spec.imaging.contrasts)
+    assert cohort.images == count_images(spec) == visits * len(spec.imaging.contrasts) * (1 + len(spec.imaging.pairs))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.33, 0.5, 1.0])

@@ -260,6 +260,7 @@ CHANGES: dict[str, Any] = {
     "imaging.field_strength_t": 3.0,
     "imaging.protocol": {"T1w": {"te_ms": (4.0, 5.0)}},
     "imaging.effects": {"ghosts": {"every": 2.0}},
+    "imaging.pairs": {"motion": {}},
     "population.targets.sex": {"F": 0.5},
     "population.targets.diagnosis": {"multiple-sclerosis": 0.26},
     "population.targets.age_years": {"20-40": 0.5},

@@ -6,7 +6,7 @@ object -> fields -> slices -> each coil and pose -> k-space, noise -> lines -> i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,23 @@ from synth.physics.effects import EFFECTS
 from synth.physics.effects.base import Encoding, KSpace, Values, Volume
 from synth.physics.effects.coils import Unfolding, make_sensitivities
 from synth.physics.effects.distortion import bandwidth_hz, field_hz, shift_voxels
+from synth.physics.effects.lines import skip_lines
 from synth.physics.effects.motion import acquire_moving, list_poses, move_volume, shift_phase
 from synth.physics.effects.slices import average_slices, plan_slices
 from synth.physics.sequences.base import Wanted
 from synth.seeds import stream, stream_from_key
 
 ALWAYS = 1.0
+LEFT_OUT = "undersampling"  # the last of the effects on lines
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What effects need to know of a scan besides its image: geometry, series, field, cavities, noise."""
+    """What effects need to know of a scan besides its image: geometry, series, field, cavities, noise.
+
+    With ``noise_in_k`` noise enters k-space even where nothing acts on it, so that images with and without effects on
+    lines have the same noise.
+    """
 
     affine: NDArray[np.float64]
     series: str
@@ -36,6 +42,7 @@ class Scene:
     cavities_mm: list[tuple[NDArray[Any], float]]
     sigma: float
     noise_key: int
+    noise_in_k: bool = False
 
 
 def draw_effects(
@@ -89,6 +96,48 @@ def list_positions(shape: Sequence[int], affine: NDArray[np.float64]) -> list[ND
 def apply_effects(clean: Volume, effects: Mapping[str, Values], scene: Scene) -> Volume:
     """Return the magnitude of the noise-free ``clean``, with noise and all of ``effects`` but the transmit field."""
     encoding = choose_encoding(effects)
+    clean, spacing_mm, positions = _prepare(clean, effects, scene, encoding)
+    moved = _move(clean, effects, spacing_mm, encoding)
+    still = not scene.noise_in_k and len(moved) == 1 and not any(EFFECTS[name].kspace for name in effects)
+    combining = Combining(clean.shape, effects, encoding)
+    generator = stream_from_key(scene.noise_key)
+    for sensitivity in _list_coils(effects, positions):
+        if still:  # noise is added to the image: the orthonormal FFT would leave it as it is
+            seen = clean if sensitivity is None else clean * sensitivity
+            combining.add(sensitivity, _add_noise(np.asarray(seen, np.complex64), scene.sigma, generator))
+        else:
+            k = _sample(moved, sensitivity, effects, scene.sigma, encoding, generator)
+            combining.add(sensitivity, _transform_back(k, effects, encoding))
+    return combining.solve()
+
+
+def sample_coils(clean: Volume, effects: Mapping[str, Values], scene: Scene) -> Iterator[tuple[KSpace | None, KSpace]]:
+    """Yield the sensitivity (None: one coil that sees all alike) and k-space of each coil, before lines are left out.
+
+    K-space is that of apply_effects, bit for bit, except where nothing acts on it and noise is added to the image.
+    """
+    encoding = choose_encoding(effects)
+    clean, spacing_mm, positions = _prepare(clean, effects, scene, encoding)
+    moved = _move(clean, effects, spacing_mm, encoding)
+    generator = stream_from_key(scene.noise_key)
+    for sensitivity in _list_coils(effects, positions):
+        yield sensitivity, _sample(moved, sensitivity, effects, scene.sigma, encoding, generator)
+
+
+def combine_coils(coils: Iterable[tuple[KSpace | None, KSpace]], effects: Mapping[str, Values]) -> Volume:
+    """Return the magnitude image of the k-space of each coil (see sample_coils), of which lines may be left out."""
+    encoding, combining = choose_encoding(effects), None
+    for sensitivity, k in coils:
+        combining = combining or Combining(k.shape, effects, encoding)
+        combining.add(sensitivity, _transform_back(k, effects, encoding))
+    assert combining is not None  # there is always a coil
+    return combining.solve()
+
+
+def _prepare(
+    clean: Volume, effects: Mapping[str, Values], scene: Scene, encoding: Encoding
+) -> tuple[Volume, list[float], list[NDArray[np.float64]]]:
+    """Return the volume that is encoded, distorted and cut into slices, its spacing and positions along the axes."""
     if "distortion" in effects:
         clean = _distort(clean, effects["distortion"], scene, encoding)
     spacing_mm = [float(scene.affine[axis, axis]) for axis in range(3)]
@@ -98,8 +147,7 @@ def apply_effects(clean: Volume, effects: Mapping[str, Values], scene: Scene) ->
         positions[slices.axis] = np.interp(slices.centres, np.arange(clean.shape[slices.axis]), positions[slices.axis])
         clean = average_slices(clean, slices)
         spacing_mm[slices.axis] = slices.spacing_mm
-    moved = _move(clean, effects, spacing_mm, encoding)
-    return _combine(moved, effects, scene, encoding, positions)
+    return clean, spacing_mm, positions
 
 
 def _distort(clean: Volume, values: Values, scene: Scene, encoding: Encoding) -> Volume:
@@ -123,31 +171,41 @@ def _move(
     ]
 
 
-def _combine(
-    moved: list[tuple[float, Volume, KSpace]],
-    effects: Mapping[str, Values],
-    scene: Scene,
-    encoding: Encoding,
-    positions: list[NDArray[np.float64]],
-) -> Volume:
-    """Acquire with each coil and combine: one magnitude, the root of the sum of squares, or SENSE."""
-    shape = moved[0][1].shape
-    generator = stream_from_key(scene.noise_key)
-    undersampling, coils = effects.get("undersampling"), effects.get("coils")
-    unfolding = None
-    if undersampling is not None and undersampling["sense"]:
-        unfolding = Unfolding(shape, int(undersampling["acceleration"]), encoding.lines)
-    power = np.zeros(shape, np.float32)
-    for sensitivity in [None] if coils is None else make_sensitivities(positions, int(coils["count"]), coils["turn"]):
-        image = _acquire(moved, sensitivity, effects, scene.sigma, encoding, generator)
-        if unfolding is not None and sensitivity is not None:
-            unfolding.add(sensitivity, image)
+class Combining:
+    """Images of coils become one magnitude: the root of the sum of squares, or SENSE."""
+
+    def __init__(self, shape: tuple[int, ...], effects: Mapping[str, Values], encoding: Encoding) -> None:
+        undersampling = effects.get("undersampling")
+        self._power: Volume = np.zeros(shape, np.float32)
+        self._unfolding: Unfolding | None = None
+        if undersampling is not None and undersampling["sense"]:
+            self._unfolding = Unfolding(shape, int(undersampling["acceleration"]), encoding.lines)
+
+    def add(self, sensitivity: KSpace | None, image: KSpace) -> None:
+        """Add the complex image of one coil."""
+        if self._unfolding is not None and sensitivity is not None:
+            self._unfolding.add(sensitivity, image)
         else:
-            power += image.real**2 + image.imag**2
-    return np.asarray(np.sqrt(power) if unfolding is None else np.abs(unfolding.solve()), np.float32)
+            self._power += image.real**2 + image.imag**2
+
+    def solve(self) -> Volume:
+        """Return the magnitude image."""
+        found = np.sqrt(self._power) if self._unfolding is None else np.abs(self._unfolding.solve())
+        return np.asarray(found, np.float32)
 
 
-def _acquire(
+def _list_coils(effects: Mapping[str, Values], positions: list[NDArray[np.float64]]) -> Iterable[KSpace | None]:
+    coils = effects.get("coils")
+    return [None] if coils is None else make_sensitivities(positions, int(coils["count"]), coils["turn"])
+
+
+def _add_noise(k: KSpace, sigma: float, generator: np.random.Generator) -> KSpace:
+    for part in (k.real, k.imag):
+        part += np.float32(sigma) * generator.standard_normal(k.shape, np.float32)
+    return k
+
+
+def _sample(
     moved: list[tuple[float, Volume, KSpace]],
     sensitivity: KSpace | None,
     effects: Mapping[str, Values],
@@ -155,21 +213,16 @@ def _acquire(
     encoding: Encoding,
     generator: np.random.Generator,
 ) -> KSpace:
-    """Return the complex image of one coil: k-space, complex Gaussian noise, lines, and back.
+    """Return the k-space of one coil: its lines in their poses, complex Gaussian noise, then what acts on lines."""
+    k = _add_noise(acquire_moving(moved, sensitivity, encoding), sigma, generator)
+    for name, effect in EFFECTS.items():  # in this order: rows do not keep that of their keys
+        if name in effects and effect.kspace is not None and name != LEFT_OUT:
+            k = np.asarray(effect.kspace(k, effects[name], encoding), np.complex64)
+    return k
 
-    Where nothing acts on k-space, noise is added to the image: the orthonormal FFT leaves it as it is.
-    """
-    operators = [(name, effect.kspace) for name, effect in EFFECTS.items() if name in effects and effect.kspace]
-    still = not operators and len(moved) == 1
-    if still:
-        clean = moved[0][1]
-        k = np.asarray(clean if sensitivity is None else clean * sensitivity, np.complex64)
-    else:
-        k = acquire_moving(moved, sensitivity, encoding)
-    for part in (k.real, k.imag):
-        part += np.float32(sigma) * generator.standard_normal(k.shape, np.float32)
-    if still:
-        return k
-    for name, operator in operators:  # in the order of EFFECTS: rows do not keep that of their keys
-        k = np.asarray(operator(k, effects[name], encoding), np.complex64)
+
+def _transform_back(k: KSpace, effects: Mapping[str, Values], encoding: Encoding) -> KSpace:
+    """Return the complex image of k-space, lines left out where the scan is undersampled."""
+    if LEFT_OUT in effects:
+        k = skip_lines(k, effects[LEFT_OUT], encoding)
     return np.asarray(fft.ifftn(k, axes=encoding.axes, norm="ortho"), np.complex64)

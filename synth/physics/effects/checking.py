@@ -24,11 +24,11 @@ def check_effects(effects: Mapping[str, Wanted]) -> None:
         known = {**EFFECTS[name].parameters, "probability": PROBABILITY}
         for key, value in wanted.items():
             check_value(f"imaging.effects.{name}.{key}", key, value, known)
-    _check_unfolding(effects)
+    check_unfolding(effects, "imaging.effects.undersampling.sense")
 
 
-def _check_unfolding(effects: Mapping[str, Wanted]) -> None:
-    """SENSE needs coils, in every scan and at least as many as the acceleration."""
+def check_unfolding(effects: Mapping[str, Wanted], field: str) -> None:
+    """Raise SpecError naming ``field`` unless SENSE has coils, in every scan and at least as many as it unfolds."""
     if _range(effects, "undersampling", "sense")[1] == 0:
         return
     fewest = _range(effects, "coils", "count")[0] if "coils" in effects else 0
@@ -37,7 +37,7 @@ def _check_unfolding(effects: Mapping[str, Wanted]) -> None:
     least = 4 if most > 2 else 2
     if fewest < least or not always:
         raise SpecError(
-            f"imaging.effects.undersampling.sense: 1 needs several coils in every scan, at least {least:g}; add "
+            f"{field}: 1 needs several coils in every scan, at least {least:g}; add "
             f"effects.coils with count = {max(least, 8):g} and no probability, or set sense = 0."
         )
 

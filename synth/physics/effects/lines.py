@@ -41,17 +41,22 @@ def sampled_lines(count: int, acceleration: int, centre_share: float) -> NDArray
     return np.asarray((numbers % acceleration == 0) | (np.abs(numbers) < centre_share * count / 2))
 
 
+def weigh_lines(count: int, values: Values) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Return which of ``count`` lines an undersampled scan acquires, and their weights: R where lines are thinned."""
+    step, share = int(values["acceleration"]), 0.0 if values["sense"] else values["centre_share"]
+    sampled = sampled_lines(count, step, share)
+    weights = np.where(np.abs(line_numbers(count)) < share * count / 2, 1, step) * sampled
+    return sampled, weights.astype(np.float32)
+
+
 def skip_lines(k: KSpace, values: Values, encoding: Encoding) -> KSpace:
     """Acquire every R-th line and a full centre, weighted by R where it is thinned; the rest is filled with zeros.
 
     Without a centre and with one coil the image is the sum of R copies shifted by FOV/R. Source: Pruessmann et al., MRM
     1999;42:952.
     """
-    count, step = k.shape[encoding.lines], int(values["acceleration"])
-    share = 0.0 if values["sense"] else values["centre_share"]
-    sampled = sampled_lines(count, step, share)
-    weight = np.where(np.abs(line_numbers(count)) < share * count / 2, 1, step) * sampled
-    return k * along(weight, encoding.lines).astype(np.float32)
+    weights = weigh_lines(k.shape[encoding.lines], values)[1]
+    return np.asarray(k * along(weights, encoding.lines), np.complex64)
 
 
 def modulate_lines(k: KSpace, values: Values, encoding: Encoding) -> KSpace:

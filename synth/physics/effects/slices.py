@@ -13,6 +13,8 @@ from synth.physics.effects.base import Effect, Values, Volume
 from synth.physics.grid import LABELS
 from synth.physics.sequences.base import Parameter
 
+_OTHERS = 0.02  # of a voxel
+
 
 @dataclass(frozen=True, slots=True)
 class Slices:
@@ -52,14 +54,27 @@ def average_slices(volume: Volume, slices: Slices) -> Volume:
     )
 
 
-def vote_slices(masks: Mapping[str, NDArray[np.uint8]], slices: Slices) -> dict[str, NDArray[np.uint8]]:
-    """Return the label that fills most of each thick voxel (tissue), and whether lesions fill half of it."""
+def vote_slices(
+    masks: Mapping[str, NDArray[np.uint8]], slices: Slices
+) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.bool_]]:
+    """Return the masks of thick voxels, and which voxels hold one tissue and no lesion (all but _OTHERS of them).
+
+    Tissue is the label that fills most of a voxel; a lesion is where lesions fill half of it, of the label
+    that most of it has.
+    """
     shares = np.stack(
         [average_slices((masks["tissue"] == label).astype(np.float32), slices) for label in LABELS.values()]
     )
     tissue = np.asarray(list(LABELS.values()), np.uint8)[shares.argmax(axis=0)]
-    lesion = average_slices(masks["lesion"].astype(np.float32), slices) > 0.5
-    return {"tissue": tissue, "lesion": lesion.astype(np.uint8)}
+    kinds = np.flatnonzero(np.bincount(masks["lesion"].ravel(), minlength=2)[1:]) + 1
+    hurt = np.zeros(tissue.shape, np.float32)
+    most, lesion = hurt.copy(), np.zeros(tissue.shape, np.uint8)
+    for kind in kinds.tolist():
+        share = average_slices((masks["lesion"] == kind).astype(np.float32), slices)
+        lesion[share > most] = kind
+        most, hurt = np.maximum(most, share), hurt + share
+    pure = np.maximum(1 - shares.max(axis=0), hurt) <= _OTHERS
+    return {"tissue": tissue, "lesion": lesion * (hurt > 0.5)}, pure
 
 
 def slice_affine(affine: NDArray[np.float64], slices: Slices) -> NDArray[np.float64]:

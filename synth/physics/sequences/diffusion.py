@@ -49,7 +49,7 @@ def expect_adc(signals: tuple[float, ...], sigmas: tuple[float, ...], b_low_s_mm
     2003;49:2426, two degrees of freedom): the noise floor makes fluid seem to diffuse less than it does.
     """
     low, high = (
-        math.log(signal) + float(exp1(signal**2 / (2 * sigma**2))) / 2
+        math.log(signal) + (float(exp1(signal**2 / (2 * sigma**2))) / 2 if sigma else 0.0)
         for signal, sigma in zip(signals, sigmas, strict=True)
     )
     return (low - high) * 1000 / (b_high_s_mm2 - b_low_s_mm2)

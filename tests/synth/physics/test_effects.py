@@ -351,11 +351,13 @@ def test_thick_voxels_carry_the_label_that_fills_them() -> None:
     tissue = np.zeros((2, 2, 12), np.uint8)
     tissue[:, :, :7], tissue[:, :, 7:] = 2, 3
     lesion = np.zeros((2, 2, 12), np.uint8)
-    lesion[0, 0, 6:] = 1
-    voted = vote_slices({"tissue": tissue, "lesion": lesion}, plan_slices((2, 2, 12), 1.0, THICK))
+    lesion[0, 0, 6:] = lesion[0, 1, 2] = 1
+    voted, pure = vote_slices({"tissue": tissue, "lesion": lesion}, plan_slices((2, 2, 12), 1.0, THICK))
     assert voted["tissue"][0, 0].tolist() == [2, 3]
     assert voted["lesion"][0, 0].tolist() == [0, 1]
     assert not voted["lesion"][1].any()
+    assert pure[1, 1].tolist() == [True, False]  # the second slice has a voxel of the other tissue
+    assert pure[0, 1].tolist() == [False, False]  # and here the first has a lesion
 
 
 # -------------------------------------------------------------------------------------------------- drawing and recipes
