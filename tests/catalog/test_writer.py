@@ -307,6 +307,7 @@ def test_migrations_are_recorded_and_a_newer_catalog_is_refused(home):
         (2, "references", 64, True),
         (3, "scorecards", 64, True),
         (4, "attributes of subjects", 64, True),
+        (5, "pairs of images", 64, True),
     ]
     with open_writer(home) as connection:
         connection.execute("INSERT INTO migrations VALUES (?, 'from the future', 'x', now())", [LATEST + 1])
