@@ -26,6 +26,7 @@ from synth.seeds import stream_from_key
 CENTRE_MM = np.array([0.0, -17.0, 4.0])  # MNI position that lies in the middle of the field of view
 _SOLVER_MM = (4.0, 2.0)  # sampling of the solver's labels: coarse first, then fine
 _ROUNDS = (8, 5)
+_STEP = 0.65
 _TEMPLATE_ML = 2030.0
 _HALF_WIDTH_MM = 70.0
 _GAIN_RANGE = (-60.0, 30.0)  # more would overflow float32
@@ -175,7 +176,7 @@ def solve_visit(
     body = body or sample_body(shape)
     scale = guess_scale(intracranial_ml, body)
     added = visit.ventricle_ml / scale**3 - body.ventricle_ml
-    gains = (0.0, 0.0)
+    gains, plain = (0.0, 0.0), look is None or not look.weighs
     low, high = deformation.ventricle_range_ml()
     for spacing, rounds in zip(_SOLVER_MM, _ROUNDS, strict=True):
         step = max(1, round(spacing / grid.resolution_mm))
@@ -195,8 +196,14 @@ def solve_visit(
             last = (added, missing)
             added = float(np.clip(added + missing / slope, low, high))
             scale *= float(np.cbrt(error))
-            gains = _solve_gains(seen, gains, visit, voxel_ml / error)
+            full = _solve_gains(seen, gains, visit, voxel_ml / error)
+            gains = full if plain else (_damp(gains[0], full[0]), _damp(gains[1], full[1]))
     return Solution(scale, added, *gains)
+
+
+def _damp(before: float, after: float) -> float:
+    """Return part of a step: where parts cover voxels, or tissue is stretched, whole ones would overshoot."""
+    return before + _STEP * (after - before)
 
 
 def _are_met(found_ml: NDArray[np.floating[Any]], intracranial_ml: float, visit: Volumes) -> bool:

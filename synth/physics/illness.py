@@ -83,9 +83,10 @@ def solve_illness(
     body = body or anatomy.sample_body(shape)
     nominal = anatomy.guess_scale(intracranial_ml, body) ** 3
     sized = [replace(one, size_ml=one.state.get("volume_ml", 0.0) / nominal) for one in ailments]
-    heavy = any(one.look.weighs for one in sized)
+    look = combine_looks(one.look for one in sized)
+    heavy = look.weighs
     for turn in range(2 if heavy else 1):
-        look = combine_looks(one.look for one in sized) if heavy else Look()
+        look = combine_looks(one.look for one in sized) if turn else look if heavy else Look()
         solution = anatomy.solve_visit(grid, shape, pose, intracranial_ml, volumes, look, body)
         turns = 3 if heavy and not turn else _TURNS
         sized = [_solve_size(grid, shape, pose, solution, one, look, turns, body) for one in sized]

@@ -117,7 +117,7 @@ def _name_parts(part, k, rules, inside, air):  # type: ignore[no-untyped-def]
             taken += share
             if share > most_taken:
                 most_taken, occupied = share, rules[n, 2]
-    if hurt <= 0.5 * whole:
+    if hurt <= 0.5 * whole or whole <= 0.5:
         label = 0
     if taken <= whole - taken or taken <= air:
         occupied = 0

@@ -52,3 +52,9 @@ class Disease(Protocol):
 
     def lay(self, drawn: Values, state: Values, size_ml: float) -> Look:
         """Return what it looks like; its mask grows with ``size_ml``."""
+
+
+def own_volume_ml(visit: Visit) -> float:
+    """Return what the load of ``visit`` leaves for one disease beside hyperintensities of age, in mL."""
+    other = visit.attributes.get("hyperintensity_ml")
+    return max((visit.lesion_ml or 0.0) - (float(other) if isinstance(other, int | float) else 0.0), 0.0)
