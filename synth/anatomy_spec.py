@@ -18,6 +18,9 @@ class AnatomySpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    kind: Literal["brain", "head"] = Field(
+        "brain", description="brain: what lies within the skull; head: with skull, scalp, face and neck"
+    )
     source: Literal["template", "labels"] = Field(
         "template", description="template: people are sampled from the ICBM maps; labels: from the label maps below"
     )

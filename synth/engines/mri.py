@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from synth.engines.mri_labels import check_anatomy, choose_map, find_body, fit_shape, follow_labels, measure_own
+from synth.engines.mri_labels import (
+    check_anatomy,
+    choose_map,
+    draw_surroundings,
+    find_body,
+    fit_shape,
+    follow_labels,
+    measure_own,
+)
 from synth.engines.mri_render import render_visit, tissue_signals
 from synth.errors import SpecError
 from synth.nouns import Image, Scan, Subject, Visit
@@ -19,6 +27,7 @@ from synth.physics import anatomy
 from synth.physics.acquisition import draw_acquisition
 from synth.physics.effects.checking import check_effects, thin_most
 from synth.physics.grid import Grid
+from synth.physics.head_tissues import draw_head_tissues
 from synth.physics.illness import draw_diseases, draw_tissues, follow_diseases, solve_illness
 from synth.physics.pairs import check_pairs, draw_partners, list_pair_fields, shares_noise
 from synth.physics.relaxation import RELAXATION, Tissue, draw_relaxation
@@ -111,12 +120,16 @@ class MriEngine:
         own = choose_map(spec, index, self.models)
         shape = fit_shape(shape, own, spec.imaging.anatomy.deformation)
         whom = {"shape": anatomy.shape_to_json(shape), **own}
+        if around := draw_surroundings(spec, subject):
+            whom["anatomy"] = {**own.get("anatomy", {}), **around}
         body = find_body(whom, self.models)
         diseases = draw_diseases(seed, subject)
 
         def tissues_at(tesla: float) -> dict[str, Tissue]:
             """Return the tissues of the subject in another field: the streams are the same, so is the person."""
             tissues = draw_relaxation(stream(seed, index, -1, "mri/relaxation"), tesla)
+            if around:
+                tissues |= draw_head_tissues(stream(seed, index, -1, "mri/relaxation/head"), tesla, tissues)
             return tissues | draw_tissues(seed, index, diseases, tissues)
 
         tissues = tissues_at(field_strength_t)

@@ -42,6 +42,8 @@ class MriFlowEngine(LearnedEngine):
 
     def check(self, spec: CohortSpec) -> None:
         """Raise SpecError if the recipe has no model, or one that follows no mask that the MRI engine makes."""
+        if spec.imaging.anatomy.kind != "brain":
+            raise SpecError("imaging.anatomy.kind: 'head' is not for engine 'mri-flow'; leave it out.")
         super().check(spec)
         self._heads.check(_ask_heads(spec))
         _check_map(self._find(spec).description)

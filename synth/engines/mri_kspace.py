@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.engines.mri_labels import find_body
+from synth.engines.mri_labels import find_whom
 from synth.engines.mri_render import render_clean, store_magnitude
 from synth.errors import PermanentError
 from synth.nouns import Scan
@@ -51,7 +51,7 @@ def acquire_kspace(scan: Scan, models: Shelf | None = None) -> Acquisition:
     computed from several acquisitions.
     """
     _refuse_map(scan)
-    [(channel, scene, _, clean)] = render_clean(scan, find_body(scan.parameters, models).person, 1)
+    [(channel, scene, _, clean)] = render_clean(scan, find_whom(scan.parameters, models), 1)
     effects = scan.parameters.get("effects", {})
     encoding = choose_encoding(effects)
     coils = list(sample_coils(clean, effects, scene))

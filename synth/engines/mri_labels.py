@@ -1,4 +1,4 @@
-"""Whose anatomy a scan has: a person sampled from the template, or one of the recipe's label maps.
+"""Whose anatomy a scan has: a person sampled from the template, or one of the recipe's label maps; brain or head.
 
 A label map is laid over the template once (label_person), so that a visit's unknowns, lesions and everything else that
 knows the template work on it as on a sampled person. Which map a subject has, and how it lies, is in the scan's row.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,18 @@ import numpy as np
 
 from synth.anatomy_spec import AnatomySpec
 from synth.errors import SpecError
-from synth.physics import anatomy
+from synth.nouns import Subject
+from synth.physics import anatomy, head
+from synth.physics.illness import look_from_row
 from synth.physics.individual import Person
 from synth.physics.label_files import pin_label_maps
 from synth.physics.label_maps import open_label_map
 from synth.physics.label_person import Alignment, align_map, alignment_from_json, make_person, measure_map
 from synth.physics.label_tables import find_table
+from synth.physics.look import Look
+from synth.physics.overlay import Overlay
 from synth.pins import Pin, read_pin
-from synth.seeds import stream
+from synth.seeds import stream, stream_key
 from synth.shelf import Shelf
 from synth.spec import CohortSpec
 
@@ -62,7 +66,7 @@ def fit_shape(shape: anatomy.Shape, row: Mapping[str, Any], deformation: float) 
 
     The map has a torque of its own, so none is added.
     """
-    if "anatomy" not in row:
+    if "sha256" not in row.get("anatomy", {}):
         return shape
     size = np.asarray(row["anatomy"]["alignment"]["size"])
     x, y, z = (float(s) for s in np.asarray(shape.stretch) ** deformation * size / np.cbrt(size.prod()))
@@ -86,6 +90,44 @@ def measure_own(row: Mapping[str, Any], models: Shelf | None) -> dict[str, float
     chosen = row["anatomy"]
     path, table = _find_path(chosen["sha256"], models), _freeze(chosen["table"])
     return _measure(path, chosen["sha256"], table, alignment_from_json(chosen["alignment"]))
+
+
+def draw_surroundings(spec: CohortSpec, subject: Subject) -> dict[str, Any]:
+    """Return what a scan's row says of what lies around the brain: nothing, or what is drawn of the head."""
+    if spec.imaging.anatomy.kind == "brain":
+        return {}
+    seed, index = spec.seed, subject.subject_index
+    drawn = head.draw_head(
+        stream(seed, index, -1, "mri/head"), stream_key(seed, index, -1, "mri/head/fields"), subject.sex
+    )
+    return {"kind": "head", "head": head.head_to_json(drawn)}
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """What the scans of one visit are rendered from: tissue, and what diseases and a head add to it."""
+
+    person: Person
+    look: Look
+
+
+def find_whom(row: Mapping[str, Any], models: Shelf | None) -> Whom:
+    """Return what a scan's row is rendered from; raises SpecError if its label map is gone or another."""
+    return Whom(find_body(row, models).person, _lay_surroundings(row, look_from_row(row), models))
+
+
+def _lay_surroundings(row: Mapping[str, Any], look: Look, models: Shelf | None) -> Look:
+    """Return ``look`` with the head of a scan's row around the brain, if it has one."""
+    chosen = row.get("anatomy", {})
+    if chosen.get("kind") != "head":
+        return look
+    vault = None
+    if "sha256" in chosen:
+        sha256, table = chosen["sha256"], _freeze(chosen["table"])
+        vault = _find_vault(_find_path(sha256, models), sha256, table, alignment_from_json(chosen["alignment"]))
+    size = row["solution"]["scale"] * float(np.cbrt(np.prod(row["shape"]["stretch"])))
+    around = _lay_head(vault, head.head_from_json(chosen["head"]), size)
+    return replace(look, overlays=(*look.overlays, around))
 
 
 def follow_labels(own: Mapping[str, float], first: anatomy.Volumes, now: anatomy.Volumes) -> anatomy.Volumes:
@@ -132,3 +174,19 @@ def _measure(path: Path, sha256: str, table: _Table, alignment: Alignment) -> di
 @functools.lru_cache(maxsize=1)
 def _make_person(path: Path, sha256: str, table: _Table, alignment: Alignment) -> Person:
     return make_person(open_label_map(path, sha256, table), alignment)
+
+
+@functools.lru_cache(maxsize=1)
+def _find_vault(path: Path, sha256: str, table: _Table, alignment: Alignment) -> head.Vault:
+    return head.find_vault(_make_person(path, sha256, table, alignment).odds[..., 3])
+
+
+_LAID: dict[tuple[head.Vault | None, head.HeadShape, float], Overlay] = {}  # the last head, which has 100 MB
+
+
+def _lay_head(vault: head.Vault | None, drawn: head.HeadShape, scale: float) -> Overlay:
+    key = (vault, drawn, scale)
+    if key not in _LAID:
+        _LAID.clear()  # before the next one takes its memory
+        _LAID[key] = head.lay_head(vault or head.find_template_vault(), drawn, scale)
+    return _LAID[key]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from synth.engines.mri_labels import find_body
+from synth.engines.mri_labels import Whom, find_whom
 from synth.measure import measure_image
 from synth.nouns import Image, Scan
 from synth.physics import anatomy, render
@@ -31,8 +31,6 @@ from synth.physics.effects.distortion import place_cavities
 from synth.physics.effects.slices import plan_slices, slice_affine, vote_slices
 from synth.physics.effects.transmit import choose_levels, transmit_field, weigh_levels
 from synth.physics.grid import Grid, node_positions_mm
-from synth.physics.illness import look_from_row
-from synth.physics.individual import Person
 from synth.physics.look import Look
 from synth.physics.template import load_template
 from synth.shelf import Shelf
@@ -63,23 +61,23 @@ def tissue_signals(scan: Scan) -> dict[str, float]:
 def render_visit(scans: list[Scan], threads: int, models: Shelf | None = None) -> list[Image]:
     """Render the scans of one subject and visit, in order; label maps are on the shelf ``models``."""
     plain = [scan for scan in scans if not scan.parameters.keys() & {"effects", "noise_in"}]
-    person = find_body(scans[0].parameters, models).person
-    made = {id(scan): image for scan, image in zip(plain, _render_plain(plain, person, threads), strict=True)}
-    return [made[id(scan)] if id(scan) in made else _render_with_effects(scan, person, threads) for scan in scans]
+    whom = find_whom(scans[0].parameters, models)
+    made = {id(scan): image for scan, image in zip(plain, _render_plain(plain, whom, threads), strict=True)}
+    return [made[id(scan)] if id(scan) in made else _render_with_effects(scan, whom, threads) for scan in scans]
 
 
-def _render_plain(scans: list[Scan], person: Person, threads: int) -> list[Image]:
+def _render_plain(scans: list[Scan], whom: Whom, threads: int) -> list[Image]:
     if not scans:
         return []
-    grid, look = Grid(scans[0].parameters["resolution_mm"]), look_from_row(scans[0].parameters)
-    nodes = _anatomy_nodes(grid, scans[0].parameters, look)
+    grid = Grid(scans[0].parameters["resolution_mm"])
+    nodes = _anatomy_nodes(grid, scans[0].parameters, whom.look)
     channels = [list_channels(scan.kind, scan.parameters) for scan in scans]
     layers = [
         Layer(one.signals, _bias(grid, nodes, one), one.sigma, one.scale, one.noise_words)
         for group in channels
         for one in group
     ]
-    seen = _render_layers(grid, nodes, person, look, scans[0].parameters, layers, threads)
+    seen = _render_layers(grid, nodes, whom, scans[0].parameters, layers, threads)
     images, first = [], 0
     for scan, group in zip(scans, channels, strict=True):
         volumes = seen.images[first : first + len(group)]
@@ -89,11 +87,11 @@ def _render_plain(scans: list[Scan], person: Person, threads: int) -> list[Image
     return images
 
 
-def _render_with_effects(scan: Scan, person: Person, threads: int) -> Image:
+def _render_with_effects(scan: Scan, whom: Whom, threads: int) -> Image:
     """Send each channel of a scan, rendered without noise, through the chain of effects."""
     grid, effects = Grid(scan.parameters["resolution_mm"]), scan.parameters.get("effects", {})
     volumes, channels, labels = [], [], dict[str, NDArray[np.uint8]]()
-    for channel, scene, seen, clean in render_clean(scan, person, threads):
+    for channel, scene, seen, clean in render_clean(scan, whom, threads):
         volumes.append(store_magnitude(apply_effects(clean, effects, scene), channel))
         channels.append(channel)
         labels = {"tissue": seen.tissue, "lesion": seen.lesion}
@@ -101,16 +99,16 @@ def _render_with_effects(scan: Scan, person: Person, threads: int) -> Image:
     return _make_image(scan, stored, grid, labels)
 
 
-def render_clean(scan: Scan, person: Person, threads: int) -> Iterator[tuple[Channel, Scene, render.Rendering, Volume]]:
+def render_clean(scan: Scan, whom: Whom, threads: int) -> Iterator[tuple[Channel, Scene, render.Rendering, Volume]]:
     """Yield each channel of ``scan`` with its scene, its labels and its image before effects and without noise."""
     row = scan.parameters
-    grid, effects, look = Grid(row["resolution_mm"]), row.get("effects", {}), look_from_row(row)
-    nodes = _anatomy_nodes(grid, row, look)
+    grid, effects = Grid(row["resolution_mm"]), row.get("effects", {})
+    nodes = _anatomy_nodes(grid, row, whom.look)
     for channel in list_channels(scan.kind, row):
         layers = _list_layers(grid, channel, _bias(grid, nodes, channel), effects)
         if "blurring" in effects:
             layers = [part for layer in layers for part in _split_tissues(layer)]
-        seen = _render_layers(grid, nodes, person, look, row, layers, threads)
+        seen = _render_layers(grid, nodes, whom, row, layers, threads)
         clean = _sum_layers(seen.images, layers, channel, choose_encoding(effects).lines)
         yield channel, _set_scene(scan, grid, channel), seen, clean
 
@@ -188,19 +186,18 @@ def _anatomy_nodes(grid: Grid, head: Mapping[str, Any], look: Look) -> NDArray[n
 def _render_layers(
     grid: Grid,
     nodes: NDArray[np.float64],
-    person: Person,
-    look: Look,
+    whom: Whom,
     head: Mapping[str, Any],
     layers: Sequence[Layer],
     threads: int,
 ) -> render.Rendering:
     """Render ``layers`` and the labels in one pass of the fused kernel."""
-    solution = head["solution"]
+    solution, look = head["solution"], whom.look
     names = render.list_tissues(look.lesions, look.overlays)
     fields = np.stack([layer.field for layer in layers], axis=-1)
     return render.render_volumes(
         grid,
-        person,
+        whom.person,
         np.concatenate([nodes[..., :3], fields, nodes[..., 3:]], axis=-1).astype(np.float32),
         (solution["log_white_gain"], solution["log_fluid_gain"]),
         look.lesions,

@@ -9,10 +9,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from synth.physics.grid import LABELS
+from synth.physics.grid import HEAD_LABELS, LABELS
 
 _MIN_CORE_VOXELS = 20
 _AIR_MARGIN_VOXELS = 2
+_LESION = 1 + max([*LABELS.values(), *HEAD_LABELS.values()])  # where lesions are counted, after all labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ class RegionStatistics:
 
 @njit(cache=True, nogil=True)
 def _accumulate(pixels, tissue, lesion, pure, air_margin):  # type: ignore[no-untyped-def]
-    counts = np.zeros(6, np.int64)
-    core = np.zeros(6, np.int64)
-    power = np.zeros(6, np.float64)
+    counts = np.zeros(_LESION + 1, np.int64)
+    core = np.zeros(_LESION + 1, np.int64)
+    power = np.zeros(_LESION + 1, np.float64)
     nx, ny, nz = tissue.shape
     for i in range(nx):
         for j in range(ny):
@@ -58,7 +59,7 @@ def _accumulate(pixels, tissue, lesion, pure, air_margin):  # type: ignore[no-un
                 label = tissue[i, j, k]
                 counts[label] += 1
                 hurt = 1 if lesion[i, j, k] > 0 else 0
-                counts[5] += hurt
+                counts[_LESION] += hurt
                 reach = air_margin if label == 0 else 1
                 if i < reach or j < reach or k < reach or i >= nx - reach or j >= ny - reach or k >= nz - reach:
                     continue
@@ -96,7 +97,7 @@ def measure_regions(
     counts, core, power = _accumulate(pixels, tissue, lesion, whole, _AIR_MARGIN_VOXELS)
     mean = power / np.maximum(core, 1)
     return RegionStatistics(
-        {**{name: int(counts[value]) for name, value in LABELS.items()}, "lesion": int(counts[5])},
+        {**{name: int(counts[value]) for name, value in LABELS.items()}, "lesion": int(counts[_LESION])},
         {name: int(core[value]) for name, value in LABELS.items()},
         {name: float(mean[value]) for name, value in LABELS.items()},
         float(mean[LABELS["background"]]),

@@ -1,4 +1,4 @@
-"""The image grid, the B-spline nodes above it, and the values of the tissue map."""
+"""The image grid, the B-spline nodes above it, and the values of the masks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from numpy.typing import NDArray
 NODE_SPACING_MM = 8
 FIELD_OF_VIEW_MM = (168, 208, 176)
 LABELS = {"background": 0, "csf": 1, "grey_matter": 2, "white_matter": 3, "ventricles": 4}
+# Of heads, besides. Membranes: dura and the wall of the eye; fluid: of the eye and the spine; nerves: with the spinal
+# cord. Airways are background.
+HEAD_LABELS = {
+    "membranes": 5,
+    "bone": 6,
+    "marrow": 7,
+    "fat": 8,
+    "muscle": 9,
+    "skin": 10,
+    "fluid": 11,
+    "nerves": 12,
+}
 LESIONS = {"lesion": 1, "oedema": 2, "enhancing": 3, "core": 4}  # values of the lesion mask; core: necrosis, cavity
 
 

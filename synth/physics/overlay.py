@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 # What a part may replace: a sum of these.
 GREY, WHITE, FLUID, VENTRICLE, OUTSIDE = 1, 2, 4, 8, 16
 BRAIN, INSIDE = GREY | WHITE, GREY | WHITE | FLUID | VENTRICLE
-BOX_COLUMNS = 8  # start in the flat raster, first voxel (3), shape (3), number of parts
+BOX_COLUMNS = 9  # start in the flat raster, first voxel (3), shape (3), number of parts, start in the blocks
+BLOCK = 4  # voxels along each axis of a block
 FULL = 255
 
 
@@ -51,23 +53,48 @@ class Overlay:
 class Packed:
     """Overlays as the kernel takes them: one flat raster, where each box lies in it, and the rules of all parts.
 
-    ``boxes`` is int64 (overlays, BOX_COLUMNS); ``rules`` int64 (parts, 3): replaces, label, occupies.
+    ``boxes`` is int64 (overlays, BOX_COLUMNS); ``rules`` int64 (parts, 3): replaces, label, occupies. ``filled`` says
+    of each block of each box, with the next voxel along each axis, whether it has anything.
     """
 
+    filled: NDArray[np.bool_]
     raster: NDArray[np.uint8]
     boxes: NDArray[np.int64]
     rules: NDArray[np.int64]
 
 
+@njit(cache=True, nogil=True)
+def _find_filled(fractions):  # type: ignore[no-untyped-def]
+    nx, ny, nz, parts = fractions.shape
+    bx, by, bz = (nx - 1) // BLOCK + 1, (ny - 1) // BLOCK + 1, (nz - 1) // BLOCK + 1
+    filled = np.zeros((bx, by, bz), np.bool_)
+    for i in range(nx):
+        for j in range(ny):
+            for k in range(nz):
+                some = False
+                for q in range(parts):
+                    some = some or fractions[i, j, k, q] > 0
+                if some:
+                    a, b, c = i // BLOCK, j // BLOCK, k // BLOCK
+                    # the first voxel of a block is read with the last one of the block before
+                    a0, b0, c0 = max(i - 1, 0) // BLOCK, max(j - 1, 0) // BLOCK, max(k - 1, 0) // BLOCK
+                    filled[a, b, c] = filled[a0, b, c] = filled[a, b0, c] = filled[a, b, c0] = True
+                    filled[a0, b0, c] = filled[a0, b, c0] = filled[a, b0, c0] = filled[a0, b0, c0] = True
+    return filled
+
+
 def pack_overlays(ellipsoids: Sequence[Part], overlays: Sequence[Overlay]) -> Packed:
     """Return ``overlays`` for the kernel, behind the parts that the ellipsoids of lesions have."""
-    start, boxes = 0, []
+    start, block, boxes, filled = 0, 0, [], []
     for overlay in overlays:
-        boxes.append([start, *overlay.low, *overlay.fractions.shape])
+        boxes.append([start, *overlay.low, *overlay.fractions.shape, block])
+        filled.append(_find_filled(np.ascontiguousarray(overlay.fractions)).reshape(-1))
         start += overlay.fractions.size
+        block += filled[-1].size
     parts = [*ellipsoids, *(part for overlay in overlays for part in overlay.parts)]
     flat = [np.ascontiguousarray(overlay.fractions).reshape(-1) for overlay in overlays]
     return Packed(
+        np.concatenate(filled) if filled else np.zeros(0, np.bool_),
         np.zeros(0, np.uint8) if not flat else flat[0] if len(flat) == 1 else np.concatenate(flat),
         np.asarray(boxes, np.int64).reshape(-1, BOX_COLUMNS),
         np.asarray([[part.replaces, part.label, part.occupies] for part in parts], np.int64).reshape(-1, 3),

@@ -101,6 +101,7 @@ def render_volumes(
         lesions.cell_items,
         lesions.cell_shape,
         np.float32(max(1.0, grid.resolution_mm)),
+        packed.filled,
         packed.raster,
         packed.boxes,
         packed.rules,

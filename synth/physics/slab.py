@@ -14,6 +14,7 @@ from numba import njit
 
 from synth.philox import philox_block
 from synth.physics.individual import INSIDE_STEP, ODDS_STEP
+from synth.physics.overlay import BLOCK
 
 _SURELY_FLUID = 1000.0  # log-odds of what counts as fluid whatever the gains (see anatomy)
 
@@ -57,7 +58,7 @@ def _lesion_fraction(y, x, z, table, start, items, cells, edge):  # type: ignore
 
 
 @njit(cache=True, nogil=True)
-def _cover(y, x, z, raster, boxes, rules, first, shares, part, k):  # type: ignore[no-untyped-def]
+def _cover(y, x, z, filled, raster, boxes, rules, first, shares, part, k):  # type: ignore[no-untyped-def]
     """Give the overlays at template voxel (y, x, z) their share of ``shares``: GM, WM, CSF, ventricle and air.
 
     ``first`` is the number of parts before those of overlays. Shares go into column ``k`` of ``part``, from its fourth
@@ -69,8 +70,17 @@ def _cover(y, x, z, raster, boxes, rules, first, shares, part, k):  # type: igno
         start, number = boxes[n, 0], boxes[n, 7]
         ny, nx, nz = boxes[n, 4], boxes[n, 5], boxes[n, 6]
         v, u, w = y - boxes[n, 1], x - boxes[n, 2], z - boxes[n, 3]
-        if v >= 0 and u >= 0 and w >= 0 and v < ny - 1 and u < nx - 1 and w < nz - 1:
+        there = np.float32(0.0)  # of what any part of the box may replace
+        for q in range(number):
+            for t in range(5):
+                if rules[first + q, 0] >> t & 1:
+                    there = max(there, shares[t])
+        if there > 0 and v >= 0 and u >= 0 and w >= 0 and v < ny - 1 and u < nx - 1 and w < nz - 1:
             a, b, c = int(v), int(u), int(w)
+            block = ((a // BLOCK) * ((nx - 1) // BLOCK + 1) + b // BLOCK) * ((nz - 1) // BLOCK + 1) + c // BLOCK
+            if not filled[boxes[n, 8] + block]:
+                first += number
+                continue
             fy, fx, fz = v - a, u - b, w - c
             for q in range(number):
                 own[q] = np.float32(0.0)
@@ -172,6 +182,7 @@ def render_slab(  # type: ignore[no-untyped-def]
     lesion_items,
     lesion_cells,
     lesion_edge,
+    filled,
     raster,
     boxes,
     rules,
@@ -191,7 +202,7 @@ def render_slab(  # type: ignore[no-untyped-def]
     nodes: float32 (nx, ny, nz, 3 + contrasts): template voxel coordinate and bias of each contrast, B-spline nodes.
     odds, occupied: see Person; where ``occupied`` is False nothing is sampled.
     gains: added to the log-odds of white matter and of fluid; offsets: where a voxel is sampled, see _place_samples.
-    raster, boxes, rules: see Packed; the first ``ellipsoids`` rules are those of the lesion table's parts.
+    filled, raster, boxes, rules: see Packed; the first ``ellipsoids`` rules are those of the lesion table's parts.
     moved: whether nodes end with four more channels: from where a voxel is to where its tissue is taken from (template
     voxels), and log-odds of fluid that are added there.
     signals: float32 (contrasts, 3 + parts): GM, WM, CSF, parts; sigma, scale: (contrasts); keys: (contrasts, 2).
@@ -310,7 +321,7 @@ def render_slab(  # type: ignore[no-untyped-def]
                 if boxes.shape[0] > 0:
                     shares[0], shares[1], shares[2], shares[3] = gm, wm, csf, vent
                     shares[4] = max(np.float32(1.0) - inside, np.float32(0.0))
-                    _cover(py, px, pz, raster, boxes, rules, ellipsoids, shares, part, k)
+                    _cover(py, px, pz, filled, raster, boxes, rules, ellipsoids, shares, part, k)
                     gm, wm, csf, vent, air = shares[0], shares[1], shares[2], shares[3], shares[4]
                 if boxes.shape[0] > 0 or lesion_table.shape[0] > 0:
                     label, occupies = _name_parts(part, k, rules, gm + wm + csf + vent, air)

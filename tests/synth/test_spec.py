@@ -272,6 +272,7 @@ CHANGES: dict[str, Any] = {
     "imaging.contrasts": ("FLAIR", "T1w"),
     "imaging.resolution_mm": 1.0,
     "imaging.snr": (20.0, 41.0),
+    "imaging.anatomy.kind": "head",
     "imaging.anatomy.source": "template",
     "imaging.anatomy.labels": ("other@sha256:" + "1" * 64,),
     "imaging.anatomy.table": "brainweb",
