@@ -169,6 +169,21 @@ class PrevalenceSpec(RecipePart):
         return f"{self.diagnosis} where {', '.join(parts)}" if parts else self.diagnosis
 
 
+class TwinsSpec(RecipePart):
+    """What the twins of a recipe's people have instead; at least one thing."""
+
+    diagnosis: Literal["none"] | None = Field(None, description="none: the disease is absent")
+    sex: Literal["F", "M", "other"] | None = Field(None, description="sex of the twins; other: not their original's")
+    manufacturer: str | None = Field(None, description="maker of the twins' scanners")
+    field_strength_t: float | None = Field(None, description="field strength in tesla of the twins' scanners")
+
+    @model_validator(mode="after")
+    def _check_some(self) -> TwinsSpec:
+        if all(getattr(self, name) is None for name in type(self).model_fields):
+            raise ValueError("twins differ in something: give one of " + ", ".join(type(self).model_fields))
+        return self
+
+
 class PopulationSpec(RecipePart):
     """Who is in the cohort."""
 
@@ -178,6 +193,9 @@ class PopulationSpec(RecipePart):
     where: WhereSpec = Field(default_factory=WhereSpec, description="restriction of the population")
     targets: TargetsSpec = Field(default_factory=TargetsSpec, description="wanted shares by category")
     prevalence: tuple[PrevalenceSpec, ...] = Field((), description="wanted shares of a diagnosis within strata")
+    twins: TwinsSpec | None = Field(
+        None, description="the cohort is made of the twins of the people it would have without this key"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -195,6 +213,8 @@ class PopulationSpec(RecipePart):
         for label in labels:
             if labels.count(label) > 1:
                 raise ValueError(f"prevalence: '{label}' is given {labels.count(label)} times; give it once")
+        if self.twins is not None and self.source != BRAIN:
+            raise ValueError(f"twins: only '{BRAIN}' has them here; of other models, 'cohortium population twins' has")
         return self
 
 
@@ -351,6 +371,8 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
     population = asked["population"]
     if not population["prevalence"]:
         del population["prevalence"]
+    if population["twins"] is None:
+        del population["twins"]
     if population["targets"]["age_years"] is None:
         del population["targets"]["age_years"]
     for part in ("where", "targets"):

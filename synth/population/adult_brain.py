@@ -5,6 +5,8 @@ Every subject is drawn from its own named streams, so any slice of the cohort is
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from synth.errors import PopulationError
@@ -13,6 +15,7 @@ from synth.population.prevalence import DIAGNOSES, SEXES, SOURCES
 from synth.population.recipe import assign_cells, follow_up_count, make_plan
 from synth.population.recipe_checks import JITTER, check_recipe
 from synth.population.scanners import IDC_VERSION, CleaningReport, Scanner, draw_scanner, load_scanner_mix, restrict_mix
+from synth.population.twins import change_shares, make_twin
 from synth.population.volumes import draw_volumes
 from synth.seeds import COHORT_LEVEL, stream
 from synth.spec import CohortSpec
@@ -52,9 +55,12 @@ class AdultBrain:
             scanner = draw_scanner(mix, stream(spec.seed, index, COHORT_LEVEL, "population/scanner"))
             years = draw_visit_years(spec.seed, index, visits.count if followed[offset] else 1, visits.interval_years)
             weight = float(plan.design_weight[cell])
-            subjects.append(
-                build_subject(spec.seed, cohort_id, index, sex, diagnosis, float(ages[offset]), weight, years, scanner)
-            )
+            build = functools.partial(
+                build_subject, spec.seed, cohort_id, index,
+                age_years=float(ages[offset]), design_weight=weight, years=years, scanner=scanner,
+            )  # fmt: skip
+            person = build(sex, diagnosis)
+            subjects.append(person if spec.population.twins is None else make_twin(spec, person, build))
         return subjects
 
     def expected_shares(self, spec: CohortSpec) -> dict[str, dict[str, float]]:
@@ -72,7 +78,7 @@ class AdultBrain:
             shares["age_years"] = dict(population.targets.age_years)
         if population.prevalence:
             shares["prevalence"] = {wanted.label: wanted.share for wanted in population.prevalence}
-        return shares
+        return change_shares(population, shares)
 
     def describe_sources(self) -> tuple[str, ...]:
         """Return one sentence per source of the model."""

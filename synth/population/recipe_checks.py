@@ -91,18 +91,25 @@ def _check_ages(spec: CohortSpec) -> None:
 
 
 def _check_scanners(spec: CohortSpec) -> None:
-    where = spec.population.where
-    if where.manufacturer is None and where.field_strength_t is None:
+    where, twins = spec.population.where, spec.population.twins
+    _check_mix("population.where", where.manufacturer, where.field_strength_t)
+    if twins is not None:
+        maker, tesla = twins.manufacturer, twins.field_strength_t
+        _check_mix("population.twins", None if maker is None else (maker,), None if tesla is None else (tesla,))
+
+
+def _check_mix(place: str, asked: tuple[str, ...] | None, fields: tuple[float, ...] | None) -> None:
+    if asked is None and fields is None:
         return  # nothing to check, and reading the mix takes half a second
     makers = sorted({scanner.manufacturer for scanner in load_scanner_mix()[0]})
-    _refuse_unknown("population.where.manufacturer", where.manufacturer or (), makers)
-    for field in where.field_strength_t or ():
+    _refuse_unknown(f"{place}.manufacturer", asked or (), makers)
+    for field in fields or ():
         if field not in FIELD_STRENGTHS_T:
             raise PopulationError(
-                f"population.where.field_strength_t: {field:g} T is not modelled. "
+                f"{place}.field_strength_t: {field:g} T is not modelled. "
                 f"Known: {', '.join(f'{known:g}' for known in FIELD_STRENGTHS_T)} T."
             )
-    restrict_mix(where.manufacturer, where.field_strength_t)
+    restrict_mix(asked, fields, place)
 
 
 def _check_counts(spec: CohortSpec) -> None:

@@ -176,11 +176,13 @@ def load_scanner_mix() -> tuple[tuple[Scanner, ...], CleaningReport]:
 
 
 def restrict_mix(
-    manufacturers: tuple[str, ...] | None = None, field_strengths_t: tuple[float, ...] | None = None
+    manufacturers: tuple[str, ...] | None = None,
+    field_strengths_t: tuple[float, ...] | None = None,
+    place: str = "population.where",
 ) -> tuple[Scanner, ...]:
     """Return the scanners of these makers and field strengths with weights that sum to 1.
 
-    Raises PopulationError if no scanner is left.
+    Raises PopulationError, naming the ``place`` in the recipe, if no scanner is left.
     """
     mix, _ = load_scanner_mix()
     left = [
@@ -193,7 +195,7 @@ def restrict_mix(
     if not left:
         known = sorted({f"{scanner.manufacturer} {scanner.field_strength_t:g} T" for scanner in mix})
         raise PopulationError(
-            f"population.where leaves no scanner: manufacturer {manufacturers}, field_strength_t {field_strengths_t}. "
+            f"{place} leaves no scanner: manufacturer {manufacturers}, field_strength_t {field_strengths_t}. "
             f"Known combinations: {', '.join(known)}."
         )
     return tuple(Scanner(s.manufacturer, s.model, s.field_strength_t, s.weight / total) for s in left)

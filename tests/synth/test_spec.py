@@ -261,6 +261,10 @@ CHANGES: dict[str, Any] = {
     "imaging.protocol": {"T1w": {"te_ms": (4.0, 5.0)}},
     "imaging.effects": {"ghosts": {"every": 2.0}},
     "imaging.pairs": {"motion": {}},
+    "population.twins.diagnosis": "none",
+    "population.twins.sex": "other",
+    "population.twins.manufacturer": "GE",
+    "population.twins.field_strength_t": 1.5,
     "population.targets.sex": {"F": 0.5},
     "population.targets.diagnosis": {"multiple-sclerosis": 0.26},
     "population.targets.age_years": {"20-40": 0.5},
@@ -310,6 +314,7 @@ def test_the_list_of_changes_covers_every_field() -> None:
 @pytest.mark.parametrize("field", sorted(CHANGES))
 def test_the_hash_changes_with_every_field(field: str) -> None:
     more = PREVALENCE if "prevalence" in field else EVALUATION if "evaluation" in field else ""
+    more += '[population.twins]\nsex = "F"\n' if "twins" in field else ""
     spec = parse_spec(PINNED.replace("[gates]", LABELS + "[gates]" if "anatomy" in field else "[gates]") + more)
     data = spec.model_dump()
     *parents, last = field.split(".")
