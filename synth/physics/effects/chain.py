@@ -19,7 +19,7 @@ from synth.physics.effects.base import Encoding, KSpace, Values, Volume
 from synth.physics.effects.coils import Unfolding, make_sensitivities
 from synth.physics.effects.distortion import bandwidth_hz, field_hz, shift_voxels
 from synth.physics.effects.lines import skip_lines
-from synth.physics.effects.motion import acquire_moving, list_poses, move_volume, shift_phase
+from synth.physics.effects.motion import Phases, acquire_moving, list_poses, move_volume, shift_phases
 from synth.physics.effects.slices import average_slices, plan_slices
 from synth.physics.sequences.base import Wanted
 from synth.seeds import stream, stream_from_key
@@ -161,12 +161,12 @@ def _distort(clean: Volume, values: Values, scene: Scene, encoding: Encoding) ->
 
 def _move(
     clean: Volume, effects: Mapping[str, Values], spacing_mm: Sequence[float], encoding: Encoding
-) -> list[tuple[float, Volume, KSpace]]:
+) -> list[tuple[float, Volume, Phases]]:
     """Return the volume in each pose of the scan, with the time at which it starts and the phases of its shift."""
     if "motion" not in effects:
-        return [(0.0, clean, np.ones((1, 1, 1), np.complex64))]
+        return [(0.0, clean, {})]
     return [
-        (time, move_volume(clean, spacing_mm, pose), shift_phase(clean.shape, spacing_mm, pose, encoding.axes))
+        (time, move_volume(clean, spacing_mm, pose), shift_phases(clean.shape, spacing_mm, pose, encoding.axes))
         for time, pose in list_poses(effects["motion"])
     ]
 
@@ -206,7 +206,7 @@ def _add_noise(k: KSpace, sigma: float, generator: np.random.Generator) -> KSpac
 
 
 def _sample(
-    moved: list[tuple[float, Volume, KSpace]],
+    moved: list[tuple[float, Volume, Phases]],
     sensitivity: KSpace | None,
     effects: Mapping[str, Values],
     sigma: float,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 from scipy.spatial.transform import Rotation
 
 from synth.physics.effects.base import CONTRAST, SNR, Effect, Encoding, KSpace, Values, Volume, along, line_numbers
 from synth.physics.sequences.base import Parameter
 
 Poses = list[tuple[float, Sequence[float]]]  # from which share of the scan, and rotation (degrees) and shift (mm)
+Phases = Mapping[int, NDArray[np.complex64]]
 
 
 def _draw_poses(values: dict[str, Any], generator: np.random.Generator) -> dict[str, Any]:
@@ -38,50 +40,76 @@ def list_poses(values: Values) -> Poses:
 def move_volume(volume: Volume, spacing_mm: Sequence[float], pose: Sequence[float]) -> Volume:
     """Return the volume turned by ``pose[:3]`` degrees about its middle (x, y, z) by trilinear interpolation.
 
-    Shifts (``pose[3:]``) are left to phases in k-space (shift_phase), which are exact.
+    Shifts (``pose[3:]``) are left to phases in k-space (shift_phases), which are exact.
     """
     if not any(pose[:3]):
         return volume
     spacing = np.asarray(spacing_mm)
     turn = Rotation.from_euler("xyz", pose[:3], degrees=True).as_matrix().T * spacing / spacing[:, None]
     middle = (np.asarray(volume.shape) - 1) / 2
-    return np.asarray(ndimage.affine_transform(volume, turn, middle - turn @ middle, order=1), np.float32)
+    turned = np.empty_like(volume)
+    _turn_volume(np.ascontiguousarray(volume), turn, middle - turn @ middle, turned)
+    return turned
 
 
-def shift_phase(
+@njit(cache=True, nogil=True)
+def _turn_volume(volume, turn, start, turned):  # type: ignore[no-untyped-def]
+    """Fill ``turned`` with ``volume`` at turn @ index + start, trilinear; 0 beyond the outermost voxels."""
+    nx, ny, nz = volume.shape
+    for i in range(nx):
+        for j in range(ny):
+            x0 = turn[0, 0] * i + turn[0, 1] * j + start[0]
+            y0 = turn[1, 0] * i + turn[1, 1] * j + start[1]
+            z0 = turn[2, 0] * i + turn[2, 1] * j + start[2]
+            for k in range(nz):
+                x, y, z = x0 + turn[0, 2] * k, y0 + turn[1, 2] * k, z0 + turn[2, 2] * k
+                turned[i, j, k] = np.float32(0.0)
+                if x < 0 or y < 0 or z < 0 or x > nx - 1 or y > ny - 1 or z > nz - 1:
+                    continue
+                a, b, c = min(int(x), nx - 2), min(int(y), ny - 2), min(int(z), nz - 2)
+                u, v, w = np.float32(x - a), np.float32(y - b), np.float32(z - c)
+                low = (volume[a, b, c] * (1 - w) + volume[a, b, c + 1] * w) * (1 - v)
+                low += (volume[a, b + 1, c] * (1 - w) + volume[a, b + 1, c + 1] * w) * v
+                high = (volume[a + 1, b, c] * (1 - w) + volume[a + 1, b, c + 1] * w) * (1 - v)
+                high += (volume[a + 1, b + 1, c] * (1 - w) + volume[a + 1, b + 1, c + 1] * w) * v
+                turned[i, j, k] = low * (1 - u) + high * u
+
+
+def shift_phases(
     shape: Sequence[int], spacing_mm: Sequence[float], pose: Sequence[float], axes: tuple[int, ...] = (0, 1, 2)
-) -> KSpace:
-    """Return the phases in k-space of a shift of ``pose[3:]`` mm along the encoded ``axes`` (Fourier shift theorem)."""
-    phase: NDArray[Any] = np.ones((1, 1, 1), np.complex64)
-    for axis in axes:
-        turns = line_numbers(shape[axis]) / shape[axis] * pose[3 + axis] / spacing_mm[axis]
-        phase = phase * along(np.exp(-2j * np.pi * turns), axis)
-    return np.asarray(phase, np.complex64)
+) -> Phases:
+    """Return, by encoded axis, the phases of its frequencies for a shift of ``pose[3:]`` mm (Fourier shift theorem)."""
+    turns = {axis: line_numbers(shape[axis]) / shape[axis] * pose[3 + axis] / spacing_mm[axis] for axis in axes}
+    return {axis: np.exp(-2j * np.pi * one).astype(np.complex64) for axis, one in turns.items() if pose[3 + axis]}
 
 
 def acquire_moving(
-    moved: Sequence[tuple[float, Volume, KSpace]], sensitivity: KSpace | None, encoding: Encoding
+    moved: Sequence[tuple[float, Volume, Phases]], sensitivity: KSpace | None, encoding: Encoding
 ) -> KSpace:
     """Return k-space whose lines, from the lowest to the highest, are acquired in the pose of their time.
 
     ``moved`` has for each pose the share of the scan at which it starts, the turned volume and the phases of its shift.
     """
-    whole: KSpace | None = None
-    for first, last, volume, phase in _periods(moved):
+    whole: KSpace = np.empty(moved[0][1].shape, np.complex64)
+    numbers = line_numbers(whole.shape[encoding.lines])
+    time = (numbers - numbers.min()) / len(numbers)
+    for first, last, volume, phases in _periods(moved):
         seen = volume if sensitivity is None else volume * sensitivity
-        k = np.asarray(fft.fftn(seen, axes=encoding.axes, norm="ortho"), np.complex64) * phase
-        numbers = line_numbers(k.shape[encoding.lines])
-        time = (numbers - numbers.min()) / len(numbers)
-        part = k * along((time >= first) & (time < last), encoding.lines).astype(np.float32)
-        whole = part if whole is None else whole + part
-    assert whole is not None
+        k = np.asarray(fft.fftn(seen, axes=encoding.axes, norm="ortho"), np.complex64)
+        here = tuple(
+            np.flatnonzero((time >= first) & (time < last)) if a == encoding.lines else slice(None) for a in range(3)
+        )
+        part = k[here]
+        for axis, phase in phases.items():
+            part *= along(phase[here[axis]], axis)
+        whole[here] = part
     return whole
 
 
-def _periods(moved: Sequence[tuple[float, Volume, KSpace]]) -> Iterator[tuple[float, float, Volume, KSpace]]:
+def _periods(moved: Sequence[tuple[float, Volume, Phases]]) -> Iterator[tuple[float, float, Volume, Phases]]:
     ends = [*(time for time, _, _ in moved[1:]), 2.0]
-    for (first, volume, phase), last in zip(moved, ends, strict=True):
-        yield first, last, volume, phase
+    for (first, volume, phases), last in zip(moved, ends, strict=True):
+        yield first, last, volume, phases
 
 
 MOTION = Effect(
