@@ -106,8 +106,8 @@ def apply_effects(clean: Volume, effects: Mapping[str, Values], scene: Scene) ->
             seen = clean if sensitivity is None else clean * sensitivity
             combining.add(sensitivity, _add_noise(np.asarray(seen, np.complex64), scene.sigma, generator))
         else:
-            k = _sample(moved, sensitivity, effects, scene.sigma, encoding, generator)
-            combining.add(sensitivity, _transform_back(k, effects, encoding))
+            k = [_sample(moved, sensitivity, effects, scene.sigma, encoding, generator)]
+            combining.add(sensitivity, _transform_back(k.pop(), effects, encoding, overwrite=True))
     return combining.solve()
 
 
@@ -186,7 +186,8 @@ class Combining:
         if self._unfolding is not None and sensitivity is not None:
             self._unfolding.add(sensitivity, image)
         else:
-            self._power += image.real**2 + image.imag**2
+            self._power += image.real**2  # one after the other: each is as large as the volume
+            self._power += image.imag**2
 
     def solve(self) -> Volume:
         """Return the magnitude image."""
@@ -221,8 +222,8 @@ def _sample(
     return k
 
 
-def _transform_back(k: KSpace, effects: Mapping[str, Values], encoding: Encoding) -> KSpace:
-    """Return the complex image of k-space, lines left out where the scan is undersampled."""
+def _transform_back(k: KSpace, effects: Mapping[str, Values], encoding: Encoding, overwrite: bool = False) -> KSpace:
+    """Return the complex image of k-space, lines left out where the scan is undersampled; ``k`` may be overwritten."""
     if LEFT_OUT in effects:
         k = skip_lines(k, effects[LEFT_OUT], encoding)
-    return np.asarray(fft.ifftn(k, axes=encoding.axes, norm="ortho"), np.complex64)
+    return np.asarray(fft.ifftn(k, axes=encoding.axes, norm="ortho", overwrite_x=overwrite), np.complex64)
