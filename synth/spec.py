@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from synth.anatomy_spec import AnatomySpec
+from synth.arm_spec import ArmSpec, check_arms
 from synth.errors import SpecError, suggest_nearest
 from synth.physics.label_files import pin_label_maps
 from synth.pins import drop_name, read_pin
@@ -195,6 +196,9 @@ class PopulationSpec(RecipePart):
     prevalence: tuple[PrevalenceSpec, ...] = Field((), description="wanted shares of a diagnosis within strata")
     twins: TwinsSpec | None = Field(
         None, description="the cohort is made of the twins of the people it would have without this key"
+    )
+    arms: Annotated[dict[str, ArmSpec], AfterValidator(check_arms)] = Field(
+        {}, description="of a trial: its arms by name, e.g. {placebo = {share = 0.5}, drug = {share = 0.5}}"
     )
 
     @model_validator(mode="before")
@@ -373,6 +377,8 @@ def _dump_asked(spec: CohortSpec, exclude: set[str]) -> dict[str, Any]:
         del population["prevalence"]
     if population["twins"] is None:
         del population["twins"]
+    if not population["arms"]:
+        del population["arms"]
     if population["targets"]["age_years"] is None:
         del population["targets"]["age_years"]
     for part in ("where", "targets"):

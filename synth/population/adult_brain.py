@@ -1,4 +1,4 @@
-"""Population "adult-brain": US adults of 18 to 95 years, healthy, with multiple sclerosis or Alzheimer's disease.
+"""Population "adult-brain": US adults of 18 to 95 years, healthy or with one disease of the brain.
 
 Every subject is drawn from its own named streams, so any slice of the cohort is the same whatever the slicing.
 """
@@ -11,13 +11,15 @@ import numpy as np
 
 from synth.errors import PopulationError
 from synth.nouns import Sex, Subject, Visit
+from synth.population.permutation import permute_index
 from synth.population.prevalence import DIAGNOSES, SEXES, SOURCES
 from synth.population.recipe import assign_cells, follow_up_count, make_plan
 from synth.population.recipe_checks import JITTER, check_recipe
 from synth.population.scanners import IDC_VERSION, CleaningReport, Scanner, draw_scanner, load_scanner_mix, restrict_mix
+from synth.population.severity import draw_severity
 from synth.population.twins import change_shares, make_twin
 from synth.population.volumes import draw_volumes
-from synth.seeds import COHORT_LEVEL, stream
+from synth.seeds import COHORT_LEVEL, stream, stream_key
 from synth.spec import CohortSpec
 
 
@@ -25,7 +27,7 @@ class AdultBrain:
     """Age, sex and diagnosis from the literature; anatomy from the literature; scanners from a real index."""
 
     name = "adult-brain"
-    version = f"4+idc{IDC_VERSION}"
+    version = f"5+idc{IDC_VERSION}"
 
     def check(self, spec: CohortSpec) -> None:
         """Raise PopulationError, saying what to change, if this population cannot deliver ``spec``."""
@@ -48,6 +50,7 @@ class AdultBrain:
         where, visits = spec.population.where, spec.imaging.visits
         mix = restrict_mix(where.manufacturer, where.field_strength_t)
         cells, ages, followed = assign_cells(plan, spec, start, stop)
+        arms = assign_arms(spec, start, stop)
         subjects = []
         for offset, cell in enumerate(cells.tolist()):
             sex, diagnosis = plan.stratum_of(cell)
@@ -56,8 +59,8 @@ class AdultBrain:
             years = draw_visit_years(spec.seed, index, visits.count if followed[offset] else 1, visits.interval_years)
             weight = float(plan.design_weight[cell])
             build = functools.partial(
-                build_subject, spec.seed, cohort_id, index,
-                age_years=float(ages[offset]), design_weight=weight, years=years, scanner=scanner,
+                build_subject, spec, cohort_id, index,
+                age_years=float(ages[offset]), design_weight=weight, years=years, scanner=scanner, arm=arms[offset],
             )  # fmt: skip
             person = build(sex, diagnosis)
             subjects.append(person if spec.population.twins is None else make_twin(spec, person, build))
@@ -86,6 +89,7 @@ class AdultBrain:
             *SOURCES,
             "Intracranial, brain, grey-matter and ventricle volumes: PMC10511609 table 1; ageing: Hedman 2012, "
             "and of grey against white matter J Neurol 2017;264:520",
+            "Loads and growth of lesions, infarcts, tumours; hippocampal atrophy: synth/population/severity.py",
             f"Scanners: brain MR patients of NCI Imaging Data Commons (idc-index-data {IDC_VERSION})",
         )
 
@@ -103,8 +107,20 @@ def draw_visit_years(seed: int, index: int, count: int, interval_years: float) -
     return years
 
 
+def assign_arms(spec: CohortSpec, start: int, stop: int) -> list[str | None]:
+    """Return the arm of the subjects ``start`` to ``stop - 1``: shuffled, each with its share of whole subjects."""
+    arms = spec.population.arms
+    if not arms:
+        return [None] * (stop - start)
+    key = stream_key(spec.seed, COHORT_LEVEL, COHORT_LEVEL, "population/arms")
+    position = permute_index(np.arange(start, stop), spec.subjects, key)
+    ends = np.rint(np.cumsum([arm.share for arm in arms.values()]) * spec.subjects)
+    names = list(arms)
+    return [names[place] for place in np.searchsorted(ends, position, side="right").tolist()]
+
+
 def build_subject(
-    seed: int,
+    spec: CohortSpec,
     cohort_id: str,
     index: int,
     sex: Sex,
@@ -113,16 +129,24 @@ def build_subject(
     design_weight: float,
     years: list[float],
     scanner: Scanner,
+    arm: str | None = None,
 ) -> Subject:
-    """Return one subject with the volumes of its visits drawn from its own stream."""
+    """Return one subject with the volumes and the severity of its visits, each drawn from a stream of its own."""
     ages = [age_years + year for year in years]
-    volumes = draw_volumes(stream(seed, index, COHORT_LEVEL, "population/volumes"), sex, diagnosis, ages)
+    treatment = None if arm is None else spec.population.arms[arm]
+    new_lesions, loss = (1.0, 1.0) if treatment is None else (treatment.new_lesions, treatment.loss)
+    rng = stream(spec.seed, index, COHORT_LEVEL, "population/volumes")
+    volumes = draw_volumes(rng, sex, diagnosis, ages, effect=(new_lesions, loss))
+    own = stream(spec.seed, index, COHORT_LEVEL, "population/severity")
+    severity = draw_severity(own, diagnosis, ages, new_lesions)
     visits = tuple(
-        Visit(number, year, age, brain, ventricle, lesion, {"grey_matter_ml": grey, "white_matter_ml": brain - grey})
-        for number, (year, age, brain, grey, ventricle, lesion) in enumerate(
-            zip(years, ages, volumes.brain_ml, volumes.grey_ml, volumes.ventricle_ml, volumes.lesion_ml, strict=True)
+        Visit(
+            number, year, ages[number], brain, volumes.ventricle_ml[number],
+            volumes.lesion_ml[number] + severity.lesion_ml[number],
+            {"grey_matter_ml": grey, "white_matter_ml": brain - grey, **severity.visits[number]},
         )
-    )
+        for number, (year, brain, grey) in enumerate(zip(years, volumes.brain_ml, volumes.grey_ml, strict=True))
+    )  # fmt: skip
     return Subject(
         subject_id=f"{cohort_id}-s{index:07d}",
         cohort_id=cohort_id,
@@ -136,4 +160,5 @@ def build_subject(
         field_strength_t=scanner.field_strength_t,
         design_weight=design_weight,
         visits=visits,
+        attributes={**severity.subject, **({} if arm is None else {"arm": arm})},
     )

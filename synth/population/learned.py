@@ -54,6 +54,8 @@ class LearnedPopulation:
 
     def check(self, spec: CohortSpec) -> None:
         """Raise PopulationError, saying what to change, if this population cannot deliver ``spec``."""
+        if spec.population.arms:
+            raise PopulationError("population.arms is for adult-brain; draw a trial with 'cohortium population trial'.")
         if spec.population.prevalence:
             raise PopulationError(
                 f"population.prevalence is for adult-brain; of '{self.name}' ask for shares in population.targets."

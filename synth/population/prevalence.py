@@ -7,6 +7,8 @@ split into 5-year bands is approximate (not verified to the last digit), and so 
 Multiple sclerosis: 450.1 (women) and 159.7 (men) per 100,000 adults, highest at 55-64: Wallin 2019, Neurology
 92:e1029 (PMC6442006). These totals are met exactly; the shape by age is approximate, read off its figure 2.
 
+Glioma, meningioma and ischaemic stroke: as beside their tables below.
+
 Alzheimer's dementia: 5.0 % at 65-74, 13.1 % at 75-84, 33.3 % from 85; 12 % of women, 9 % of men from 65:
 Alzheimer's Association, Facts and Figures 2023, after Rajan 2021, Alzheimers Dement 17:1966. Met within half a
 percentage point (tested). Younger onset, about 110 per 100,000 at 30-64 (all dementias), same source; its rise with
@@ -25,7 +27,7 @@ from synth.nouns import Sex
 AGE_MIN_YEARS = 18
 AGE_MAX_YEARS = 95
 SEXES: tuple[Sex, ...] = ("F", "M")
-DIAGNOSES = ("none", "multiple-sclerosis", "alzheimer-disease")
+DIAGNOSES = ("none", "multiple-sclerosis", "alzheimer-disease", "glioma", "meningioma", "ischaemic-stroke")
 AGES_YEARS: NDArray[np.int64] = np.arange(AGE_MIN_YEARS, AGE_MAX_YEARS)  # the cell of age a holds ages a <= age < a + 1
 
 Floats = NDArray[np.float64]
@@ -57,6 +59,22 @@ AD_PROBABILITY = (0.0001, 0.0003, 0.0007, 0.002, 0.019, 0.052, 0.087, 0.128, 0.2
 AD_SEX_FACTOR = {"F": 1.09, "M": 0.89}  # gives 12 % of women and 9 % of men from 65
 
 
+# Within a year of diagnosis, per 100,000: incidence of glioblastoma, 1.58 men for each woman (CBTRUS: Ostrom 2021,
+# Neuro Oncol 23:iii1; by age approximate)
+GLIOMA_AGE_YEARS = (18.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 95.0)
+GLIOMA_PER_100K = (0.2, 0.6, 1.4, 3.8, 8.4, 13.4, 15.3, 9.0, 7.0)
+GLIOMA_SEX_FACTOR = {"F": 0.775, "M": 1.225}
+# Incidental meningioma on MRI: 0.5 % at 45 to 59, 1.6 % from 75; 1.1 % of women, 0.7 % of men (Vernooij 2007, NEJM
+# 357:1821); before 45 approximate
+MENINGIOMA_AGE_YEARS = (18.0, 30.0, 45.0, 52.0, 67.0, 80.0, 95.0)
+MENINGIOMA_PROBABILITY = (0.0003, 0.0008, 0.003, 0.005, 0.0095, 0.016, 0.018)
+MENINGIOMA_SEX_FACTOR = {"F": 1.2, "M": 0.78}
+# Ever had a stroke, by age (both sexes; approximate), of which 87 % are ischaemic (Circulation 2023;147:e93)
+STROKE_AGE_YEARS = (18.0, 30.0, 50.0, 70.0, 85.0, 95.0)
+STROKE_PROBABILITY = (0.002, 0.006, 0.022, 0.065, 0.125, 0.15)
+STROKE_ISCHAEMIC = 0.87
+
+
 def residents_by_age(sex: Sex) -> Floats:
     """Return millions of residents of ``sex`` in each whole year of age, shape (77,)."""
     column = SEXES.index(sex)
@@ -83,16 +101,37 @@ def ad_prevalence(sex: Sex) -> Floats:
     return np.where(middle < AD_AGE_YEARS[0], 0.0, curve * AD_SEX_FACTOR[sex])
 
 
+def glioma_prevalence(sex: Sex) -> Floats:
+    """Return the probability of a glioma found within the year, in each whole year of age, shape (77,)."""
+    per_100k = np.interp(AGES_YEARS + 0.5, GLIOMA_AGE_YEARS, GLIOMA_PER_100K)
+    return np.asarray(per_100k / 1e5 * GLIOMA_SEX_FACTOR[sex])
+
+
+def meningioma_prevalence(sex: Sex) -> Floats:
+    """Return the probability of a meningioma in each whole year of age, shape (77,)."""
+    share = np.interp(AGES_YEARS + 0.5, MENINGIOMA_AGE_YEARS, MENINGIOMA_PROBABILITY)
+    return np.asarray(share * MENINGIOMA_SEX_FACTOR[sex])
+
+
+def stroke_prevalence(sex: Sex) -> Floats:
+    """Return the probability of ever having had an ischaemic stroke in each whole year of age, shape (77,)."""
+    return np.asarray(np.interp(AGES_YEARS + 0.5, STROKE_AGE_YEARS, STROKE_PROBABILITY) * STROKE_ISCHAEMIC)
+
+
+_PREVALENCES = (ms_prevalence, ad_prevalence, glioma_prevalence, meningioma_prevalence, stroke_prevalence)
+
+
 @functools.cache
 def source_table() -> Floats:
-    """Return the joint probability of sex x diagnosis x age in whole years, shape (2, 3, 77), sum 1, read-only.
+    """Return the joint probability of sex x diagnosis x age in whole years, shape (2, 6, 77), sum 1, read-only.
 
-    Diagnoses exclude each other: who has neither disease is "none" (both at once is rarer than 1 in 5,000).
+    Diagnoses exclude each other: who has none of them is "none". Two at once are not drawn, the most frequent of which,
+    Alzheimer's disease after a stroke, would be 1 in 25 of those above 85.
     """
     layers = []
     for sex in SEXES:
-        ms, ad = ms_prevalence(sex), ad_prevalence(sex)
-        layers.append(residents_by_age(sex) * np.stack([1.0 - ms - ad, ms, ad]))
+        ill = np.stack([prevalence(sex) for prevalence in _PREVALENCES])
+        layers.append(residents_by_age(sex) * np.concatenate([1.0 - ill.sum(axis=0, keepdims=True), ill]))
     table = np.stack(layers)
     table /= table.sum()
     table.setflags(write=False)
@@ -102,5 +141,8 @@ def source_table() -> Floats:
 SOURCES = (
     "Age and sex: US residents of 2020, Census Bureau / CIA World Factbook totals (5-year split approximate)",
     "Multiple sclerosis: Wallin 2019, Neurology 92:e1029, PMC6442006 (totals exact, shape by age approximate)",
+    "Glioma: incidence of glioblastoma, CBTRUS, Ostrom 2021, Neuro Oncol 23:iii1 (by age approximate)",
+    "Meningioma: incidental on MRI, Vernooij 2007, NEJM 357:1821 (before 45 approximate)",
+    "Ischaemic stroke: Heart Disease and Stroke Statistics 2023, Circulation 147:e93 (by age approximate)",
     "Alzheimer's dementia: Alzheimer's Association, Facts and Figures 2023; Rajan 2021, Alzheimers Dement 17:1966",
 )

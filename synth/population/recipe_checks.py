@@ -11,6 +11,7 @@ from synth.errors import PopulationError, suggest_nearest
 from synth.population.prevalence import AGE_MAX_YEARS, AGE_MIN_YEARS, DIAGNOSES, SEXES
 from synth.population.recipe import STRATA, Plan, follow_up_count, make_plan
 from synth.population.scanners import FIELD_STRENGTHS_T, load_scanner_mix, restrict_mix
+from synth.population.severity import draw_severity
 from synth.population.volumes import draw_volumes
 from synth.seeds import COHORT_LEVEL, stream
 from synth.spec import CohortSpec, parse_band
@@ -25,6 +26,11 @@ EVERYDAY_NAMES = {
     "alzheimer": "alzheimer-disease",
     "alzheimers": "alzheimer-disease",
     "dementia": "alzheimer-disease",
+    "stroke": "ischaemic-stroke",
+    "infarct": "ischaemic-stroke",
+    "ischemic-stroke": "ischaemic-stroke",
+    "glioblastoma": "glioma",
+    "gbm": "glioma",
     "healthy": "none",
     "control": "none",
     "controls": "none",
@@ -142,12 +148,30 @@ def _probe_volumes(spec: CohortSpec, plan: Plan) -> None:
         oldest = max((plan.band_of(cell)[1] for cell in drawn), default=0.0)
         for probe in range(PROBES if drawn else 0):
             rng = stream(spec.seed, COHORT_LEVEL, probe, f"population/probe/{sex}/{diagnosis}")
-            draw_volumes(rng, sex, diagnosis, (oldest, oldest + years) if years else (oldest,), PROBE_DRAWS)
+            ages = (oldest, oldest + years) if years else (oldest,)
+            draw_volumes(rng, sex, diagnosis, ages, PROBE_DRAWS)
+            draw_severity(stream(spec.seed, COHORT_LEVEL, probe, f"population/probe/{diagnosis}"), diagnosis, ages)
+
+
+def _check_arms(spec: CohortSpec) -> None:
+    arms, visits = spec.population.arms, spec.imaging.visits
+    if arms and (visits.count == 1 or visits.share < 1):
+        raise PopulationError(
+            f"population.arms: a treatment acts between visits; {visits.share:g} of the subjects have {visits.count}. "
+            "Set imaging.visits.count to 2 or more and imaging.visits.share to 1."
+        )
+    for name, arm in arms.items():
+        if arm.share * spec.subjects < 1:
+            raise PopulationError(
+                f"population.arms.{name}: a share of {arm.share:g} of {spec.subjects} subjects is no subject. Ask for "
+                f"a larger share or for at least {math.ceil(1 / arm.share - 1e-9)} subjects."
+            )
 
 
 CHECKS: tuple[Callable[[CohortSpec], None], ...] = (
     _check_names,
     _check_ages,
     _check_scanners,
+    _check_arms,
     _check_counts,
 )

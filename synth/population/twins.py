@@ -68,15 +68,25 @@ def change_shares(population: PopulationSpec, shares: Mapping[str, dict[str, flo
 
 
 def _has_lesions(subject: Subject) -> bool:
-    return any((visit.lesion_ml or 0) > 0 for visit in subject.visits)
+    return any((visit.lesion_ml or 0) > _read_spots(visit) for visit in subject.visits)
+
+
+def _read_spots(visit: Visit) -> float:
+    """Return the load of hyperintensities of age, which are not of the disease."""
+    load = visit.attributes.get("hyperintensity_ml")
+    return float(load) if isinstance(load, int | float) else 0.0
 
 
 def _heal(ill: Subject, healthy: Subject) -> Subject:
-    """Return ``ill`` without lesions: the volumes of its brain, and of other attributes those that the healthy have."""
+    """Return ``ill`` without lesions: the volumes of its brain, and of other attributes those that the healthy have.
+
+    Hyperintensities of age stay as many as they were.
+    """
 
     def heal(visit: Visit, well: Visit) -> Visit:
         kept = {name: visit.attributes.get(name, value) for name, value in well.attributes.items()}
-        return replace(visit, lesion_ml=0.0, attributes=kept)
+        spots = {"hyperintensity_ml": _read_spots(visit), "fazekas": visit.attributes.get("fazekas", 0)}
+        return replace(visit, lesion_ml=_read_spots(visit), attributes=kept | spots)
 
     visits = tuple(heal(*both) for both in zip(ill.visits, healthy.visits, strict=True))
     kept = {name: ill.attributes.get(name, value) for name, value in healthy.attributes.items()}

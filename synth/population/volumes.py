@@ -15,6 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from synth.errors import PopulationError
+from synth.population.prevalence import DIAGNOSES
 
 REFERENCE_AGE_YEARS = 48.0
 NORMAL = NormalDist()
@@ -36,11 +37,13 @@ VENTRICLE_MEDIAN_ML = {sex: VENTRICLE_ML[sex][0] * math.exp(-(VENTRICLE_SIGMA[se
 # Size at the first visit relative to a healthy brain of that age, and loss or growth on top of ageing, per year.
 # Alzheimer: whole-brain loss about 1.5-2 %/yr in all, ventricles about 9 %/yr (2 % in controls: CT study, Weill
 # Cornell) against 5.6 %/yr (PHYSICS.md); first-visit factors approximate. MS: 0.5-1.35 %/yr in all (De Stefano 2014,
-# CNS Drugs 28:147, range approximate), twice the healthy loss; 2.0 % in 5 treated years in PMC6705629. Rest approximate
-BRAIN_FACTOR = {"none": 1.0, "multiple-sclerosis": 0.97, "alzheimer-disease": 0.95}
-BRAIN_EXTRA_LOSS = {"none": 0.0, "multiple-sclerosis": 0.004, "alzheimer-disease": 0.011}
-VENTRICLE_FACTOR = {"none": 1.0, "multiple-sclerosis": 1.3, "alzheimer-disease": 1.65}
-VENTRICLE_EXTRA_GROWTH = {"none": 0.0, "multiple-sclerosis": 0.015, "alzheimer-disease": 0.04}
+# CNS Drugs 28:147, range approximate), twice the healthy loss; 2.0 % in 5 treated years in PMC6705629. Rest
+# approximate; tumours act on the volumes of their visit in the engine (synth.physics.diseases).
+_ALIKE, _NOTHING = dict.fromkeys(DIAGNOSES, 1.0), dict.fromkeys(DIAGNOSES, 0.0)
+BRAIN_FACTOR = {**_ALIKE, "multiple-sclerosis": 0.97, "alzheimer-disease": 0.95, "ischaemic-stroke": 0.985}
+BRAIN_EXTRA_LOSS = {**_NOTHING, "multiple-sclerosis": 0.004, "alzheimer-disease": 0.011, "ischaemic-stroke": 0.003}
+VENTRICLE_FACTOR = {**_ALIKE, "multiple-sclerosis": 1.3, "alzheimer-disease": 1.65, "ischaemic-stroke": 1.1}
+VENTRICLE_EXTRA_GROWTH = {**_NOTHING, "multiple-sclerosis": 0.015, "alzheimer-disease": 0.04, "ischaemic-stroke": 0.02}
 RATE_SIGMA = 0.3  # log-normal spread of one person's rate of loss (mean 1); approximate
 VENTRICLE_RATE_SIGMA = 0.4  # of growth: 5.6 +- 3.6 %/yr in PHYSICS.md, measurement error included
 
@@ -128,14 +131,20 @@ def _inverse(uniform: float, low: float, high: float) -> tuple[float, float]:
 
 
 def draw_volumes(
-    rng: np.random.Generator, sex: str, diagnosis: str, ages_years: Sequence[float], max_draws: int = MAX_DRAWS
+    rng: np.random.Generator,
+    sex: str,
+    diagnosis: str,
+    ages_years: Sequence[float],
+    max_draws: int = MAX_DRAWS,
+    effect: tuple[float, float] = (1.0, 1.0),
 ) -> Volumes:
     """Return the volumes of one subject at its visits, drawn jointly from ``rng``; every visit keeps the bounds.
 
+    ``effect`` is that of a treatment from the first visit on: factors of the disease's lesion growth and of its loss.
     Raises PopulationError when ``max_draws`` draws found no brain that stays inside the bounds on all visits.
     """
     for _ in range(max_draws):
-        volumes = _draw_once(rng, sex, diagnosis, ages_years)
+        volumes = _draw_once(rng, sex, diagnosis, ages_years, effect)
         if volumes is not None:
             return volumes
     raise PopulationError(
@@ -145,18 +154,23 @@ def draw_volumes(
     )
 
 
-def _draw_once(rng: np.random.Generator, sex: str, diagnosis: str, ages_years: Sequence[float]) -> Volumes | None:
+def _draw_once(
+    rng: np.random.Generator, sex: str, diagnosis: str, ages_years: Sequence[float], effect: tuple[float, float]
+) -> Volumes | None:
     mean_icv, sd_icv = INTRACRANIAL_ML[sex]
     icv = mean_icv + sd_icv * draw_truncated(rng, -3.0, 3.0)[0]
     pace = math.exp(RATE_SIGMA * rng.standard_normal() - RATE_SIGMA**2 / 2)
     swell = math.exp(VENTRICLE_RATE_SIGMA * rng.standard_normal() - VENTRICLE_RATE_SIGMA**2 / 2)
     lesions, z_lesion = _draw_lesions(rng, diagnosis, ages_years)
-    ventricles, z_ventricle = _draw_ventricles(rng, sex, diagnosis, ages_years, swell)
+    lesions = [lesions[0] + effect[0] * (load - lesions[0]) for load in lesions] if effect[0] != 1 else lesions
+    ventricles, z_ventricle = _draw_ventricles(rng, sex, diagnosis, ages_years, swell, effect[1])
     if not ventricles:
         return None
     start = ages_years[0]
     kept = [
-        math.exp(-pace * (brain_loss(age) - brain_loss(start) + BRAIN_EXTRA_LOSS[diagnosis] * (age - start)))
+        math.exp(
+            -pace * (brain_loss(age) - brain_loss(start) + effect[1] * BRAIN_EXTRA_LOSS[diagnosis] * (age - start))
+        )
         for age in ages_years
     ]
     factor = BRAIN_FACTOR[diagnosis] * math.exp(brain_loss(REFERENCE_AGE_YEARS) - brain_loss(start))
@@ -176,12 +190,13 @@ def _divide_brain(brain_ml: Sequence[float], ages_years: Sequence[float], usual:
 
 
 def _draw_ventricles(
-    rng: np.random.Generator, sex: str, diagnosis: str, ages_years: Sequence[float], swell: float
+    rng: np.random.Generator, sex: str, diagnosis: str, ages_years: Sequence[float], swell: float, effect: float
 ) -> tuple[list[float], float]:
     """Return ventricle volumes (mL) per visit, inside the bounds, and the z value of the first; none if too rare."""
     start = ages_years[0]
     growth = [
-        swell * (ventricle_growth(age) - ventricle_growth(start) + VENTRICLE_EXTRA_GROWTH[diagnosis] * (age - start))
+        swell
+        * (ventricle_growth(age) - ventricle_growth(start) + effect * VENTRICLE_EXTRA_GROWTH[diagnosis] * (age - start))
         for age in ages_years
     ]
     sigma = VENTRICLE_SIGMA[sex]

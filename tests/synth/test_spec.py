@@ -39,6 +39,11 @@ diagnosis = "multiple-sclerosis"
 share = 0.12
 where = { sex = ["F"], age_years = [20, 40] }
 """
+ARMS = """
+[population.arms]
+placebo = { share = 0.5 }
+drug = { share = 0.5, new_lesions = 0.2 }
+"""
 LABELS = f"""
 [imaging.anatomy]
 source = "labels"
@@ -272,6 +277,9 @@ CHANGES: dict[str, Any] = {
     "population.prevalence.share": 0.2,
     "population.prevalence.where.sex": ("M",),
     "population.prevalence.where.age_years": (20.0, 41.0),
+    "population.arms.share": 0.4,
+    "population.arms.new_lesions": 0.5,
+    "population.arms.loss": 0.5,
     "imaging.engine": "other",
     "imaging.contrasts": ("FLAIR", "T1w"),
     "imaging.resolution_mm": 1.0,
@@ -313,7 +321,8 @@ def test_the_list_of_changes_covers_every_field() -> None:
 
 @pytest.mark.parametrize("field", sorted(CHANGES))
 def test_the_hash_changes_with_every_field(field: str) -> None:
-    more = PREVALENCE if "prevalence" in field else EVALUATION if "evaluation" in field else ""
+    added = {"prevalence": PREVALENCE, "evaluation": EVALUATION, "arms": ARMS}
+    more = next((text for name, text in added.items() if name in field), "")
     more += '[population.twins]\nsex = "F"\n' if "twins" in field else ""
     spec = parse_spec(PINNED.replace("[gates]", LABELS + "[gates]" if "anatomy" in field else "[gates]") + more)
     data = spec.model_dump()
@@ -321,8 +330,11 @@ def test_the_hash_changes_with_every_field(field: str) -> None:
     place = data
     for parent in parents:
         place = place[parent][0] if parent == "prevalence" else place[parent]
+        place = place["drug"] if parent == "arms" else place
     assert place[last] != CHANGES[field]
     place[last] = CHANGES[field]
+    if field == "population.arms.share":
+        data["population"]["arms"]["placebo"]["share"] = 0.6
     if field == "imaging.anatomy.source":  # the template takes no label maps
         data["imaging"]["anatomy"] = {"source": "template"}
     changed = CohortSpec.model_validate(data)
