@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from flows.deployments import SHIPPED_SPECS
-from flows.models import plan_without_trace
-from flows.settings import load_settings
 from synth.learned.model_files import SHIPPED, load_model
 from synth.seeds import stream_key
 from synth.spec import load_spec
@@ -44,10 +40,3 @@ def test_a_shipped_model_draws_images_that_are_not_empty_and_not_alike(name: str
     assert images.max() <= 1
     assert images.std(axis=(1, 2)).min() > 0.05
     assert np.abs(images[0] - images[1]).mean() > 0.01
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_shipped_recipes_find_their_model_by_name(path: Path, tmp_path: Path) -> None:
-    spec = load_spec(path)
-    assert plan_without_trace(spec, load_settings(tmp_path)).images == spec.subjects
-    assert not list(tmp_path.iterdir())
