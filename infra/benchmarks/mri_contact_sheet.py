@@ -51,9 +51,9 @@ def render_subject(where: str, seed: int) -> tuple[Subject, list[Image]]:
 
 
 def cut_views(volume: NDArray[np.generic]) -> list[NDArray[np.generic]]:
-    """Return an axial slice through the ventricles and a near-mid sagittal one, right side up."""
+    """Return an axial slice through the ventricles and a sagittal one beside the fissure, right side up."""
     x, _, z = volume.shape
-    return [volume[:, :, round(z * 0.55)].T, volume[x // 2 + 4].T]
+    return [volume[:, :, round(z * 0.55)].T, volume[x // 2 + 11].T]
 
 
 def load_template_volume() -> NDArray[np.generic]:
@@ -98,7 +98,7 @@ def main() -> None:
         axis.axis("off")
     figure.tight_layout(pad=0.3)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.output, dpi=55, facecolor="black", metadata={"Description": "synthetic images"})
+    figure.savefig(arguments.output, dpi=43, facecolor="black", metadata={"Description": "synthetic images"})
 
 
 def show_pair(

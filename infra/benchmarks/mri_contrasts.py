@@ -77,7 +77,7 @@ def main() -> None:
         axis.axis("off")
     figure.tight_layout(pad=0.3)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.output, dpi=55, facecolor="black", metadata={"Description": "synthetic images"})
+    figure.savefig(arguments.output, dpi=50, facecolor="black", metadata={"Description": "synthetic images"})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Times are of the processor, so that other work on the machine disturbs them least; the shortest of several people
 counts.
-Workers are processes that each make the same people; what they are together per second is measured on the clock.
+Workers are processes that each make the same people: images a second say what the machine has left for them, processor
+seconds an image whether they are in each other's way.
 Bytes are those of shards: pixels and masks as the catalog encodes them.
 """
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -33,7 +35,7 @@ from synth.population import find_population
 from synth.spec import CohortSpec, parse_spec
 
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "T2starw")
-RESOLUTIONS_MM = (4.0, 3.0, 2.0, 1.5, 1.0)
+RESOLUTIONS_MM = (4.0, 3.0, 2.0, 1.0)
 EFFECTS = "effects.motion = {}\neffects.ghosts = {}\neffects.spikes = {}\n"
 RECIPE = (
     'name = "scaling"\nsubjects = 1000\nseed = 12\n[imaging]\ncontrasts = {contrasts}\nresolution_mm = {mm}\n{more}'
@@ -66,31 +68,39 @@ def read_peak_mb() -> float:
     return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a worker says of itself: peak memory in MB, and seconds a person on the clock and of the processor."""
+
+    peak_mb: float
+    clock: float
+    processor: float
+
+
 def work(arguments: Sequence[str]) -> None:
-    """Be one worker: render ``count`` people of a recipe and print the peak memory."""
+    """Be one worker: render a person that does not count, then ``count`` more, and print what it took."""
     spec = make_spec(json.loads(arguments[0]), float(arguments[1]), EFFECTS if arguments[3] == "effects" else "")
-    for number in range(int(arguments[2])):
-        render_person(spec, number)
-    print(f"{read_peak_mb():.0f}")
+    render_person(spec, 0)
+    count, clock, processor = int(arguments[2]), time.perf_counter(), time.process_time()
+    for number in range(count):
+        render_person(spec, 1 + number)
+    print((time.perf_counter() - clock) / count, (time.process_time() - processor) / count, read_peak_mb())
 
 
-def run_workers(count: int, contrasts: Sequence[str], resolution_mm: float, people: int, more: str) -> list[float]:
-    """Run ``count`` workers at once, ``people`` each; return the peak memory of each in MB."""
+def run_workers(count: int, contrasts: Sequence[str], resolution_mm: float, people: int, more: str) -> list[Work]:
+    """Run ``count`` workers at once, ``people`` each."""
     command = [sys.executable, __file__, "--worker", json.dumps(list(contrasts)), str(resolution_mm), str(people), more]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-    return [float(one.communicate()[0]) for one in running]
+    said = [[float(word) for word in one.communicate()[0].split()] for one in running]
+    return [Work(peak_mb, clock, processor) for clock, processor, peak_mb in said]
 
 
-def measure_workers(most: int, people: int) -> dict[int, float]:
-    """Return images per second on the clock by number of workers, at 2 mm; starting them is not counted."""
+def measure_workers(most: int, people: int) -> dict[int, tuple[float, float]]:
+    """Return images a second on the clock, and processor seconds an image, by number of workers (2 mm)."""
     found = {}
     for count in range(1, most + 1):
-        start = time.perf_counter()
-        run_workers(count, CONTRASTS[:3], 2.0, 1, "")
-        middle = time.perf_counter()
-        run_workers(count, CONTRASTS[:3], 2.0, 1 + people, "")
-        longer = (time.perf_counter() - middle) - (middle - start)
-        found[count] = 3 * people * count / longer
+        said = run_workers(count, CONTRASTS[:3], 2.0, people, "")
+        found[count] = (sum(3 / one.clock for one in said), float(np.mean([one.processor for one in said])) / 3)
     return found
 
 
@@ -112,7 +122,7 @@ def print_plan(seconds: float, size: float, price: float, cores: int) -> None:
     print(f"  {hours * price:,.0f} money for computing at {price:g} a core-hour")
 
 
-def draw_plot(voxels: dict[float, float], workers: dict[int, float], path: Path) -> None:
+def draw_plot(voxels: dict[float, float], workers: dict[int, tuple[float, float]], path: Path) -> None:
     """Draw cost against voxels and against workers."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6))
     counts = np.array([np.prod(Grid(mm).shape) for mm in voxels]) / 1e6
@@ -120,8 +130,8 @@ def draw_plot(voxels: dict[float, float], workers: dict[int, float], path: Path)
     for count, (mm, seconds) in zip(counts, voxels.items(), strict=True):
         left.annotate(f"{mm:g} mm", (count, seconds), textcoords="offset points", xytext=(5, -11), fontsize=8)
     left.set(xlabel="million voxels", ylabel="processor seconds of a T1w volume")
-    right.plot(list(workers), list(workers.values()), "o-", color="#3465a4")
-    right.set(xlabel="workers (2 cores, shared)", ylabel="images per second, 2 mm", ylim=(0, None))
+    right.plot(list(workers), [processor for _, processor in workers.values()], "o-", color="#3465a4")
+    right.set(xlabel="workers at once (2 cores, shared)", ylabel="processor seconds of a 2 mm image", ylim=(0, None))
     right.set_xticks(list(workers))
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
@@ -154,14 +164,18 @@ def main() -> None:
     print(f"T1w with motion, ghosts and spikes: {with_effects:.2f} processor seconds a person", flush=True)
     for name, contrasts in (("T1w", CONTRASTS[:1]), ("3 contrasts", CONTRASTS[:3])):
         for more in ("", "effects"):
-            [peak] = run_workers(1, contrasts, 1.0, 2, more)
-            print(f"peak memory of a worker, {name} at 1 mm {more and 'with effects'}: {peak:.0f} MB", flush=True)
+            [one] = run_workers(1, contrasts, 1.0, 1, more)
+            print(
+                f"peak memory of a worker, {name} at 1 mm {more and 'with effects'}: {one.peak_mb:.0f} MB", flush=True
+            )
     voxels = {mm: time_people(make_spec(CONTRASTS[:1], mm), arguments.people) for mm in RESOLUTIONS_MM}
     for mm, seconds in voxels.items():
         print(f"T1w at {mm:g} mm: {seconds:.3f} processor seconds, {np.prod(Grid(mm).shape) / 1e6:.2f} million voxels")
     workers = measure_workers(arguments.workers, 6)
-    for count, rate in workers.items():
-        print(f"{count} workers: {rate:.1f} images a second on the clock (2 mm, 3 contrasts)", flush=True)
+    for count, (rate, processor) in workers.items():
+        print(
+            f"{count} workers: {rate:.1f} images a second on the clock, {processor:.2f} processor seconds an image, 2 mm"
+        )
     size, encoding = measure_bytes(make_spec(CONTRASTS[:3], 1.0))
     print(
         f"an image of 1 mm with its masks: {size / 1e6:.2f} MB in a shard, encoded in {encoding:.2f} processor seconds"

@@ -94,8 +94,10 @@ def acquire_moving(
     numbers = line_numbers(whole.shape[encoding.lines])
     time = (numbers - numbers.min()) / len(numbers)
     for first, last, volume, phases in _periods(moved):
-        seen = volume if sensitivity is None else volume * sensitivity
-        k = np.asarray(fft.fftn(seen, axes=encoding.axes, norm="ortho"), np.complex64)
+        seen = (volume if sensitivity is None else volume * sensitivity).astype(np.complex64)
+        k = np.asarray(fft.fftn(seen, axes=encoding.axes, norm="ortho", overwrite_x=True), np.complex64)
+        if len(moved) == 1:
+            return k
         here = tuple(
             np.flatnonzero((time >= first) & (time < last)) if a == encoding.lines else slice(None) for a in range(3)
         )
