@@ -173,9 +173,7 @@ def main() -> None:
         print(f"T1w at {mm:g} mm: {seconds:.3f} processor seconds, {np.prod(Grid(mm).shape) / 1e6:.2f} million voxels")
     workers = measure_workers(arguments.workers, 6)
     for count, (rate, processor) in workers.items():
-        print(
-            f"{count} workers: {rate:.1f} images a second on the clock, {processor:.2f} processor seconds an image, 2 mm"
-        )
+        print(f"{count} workers: {rate:.1f} images a second, {processor:.2f} processor seconds an image, 2 mm")
     size, encoding = measure_bytes(make_spec(CONTRASTS[:3], 1.0))
     print(
         f"an image of 1 mm with its masks: {size / 1e6:.2f} MB in a shard, encoded in {encoding:.2f} processor seconds"
