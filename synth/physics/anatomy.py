@@ -183,7 +183,7 @@ def solve_visit(
         voxel_ml = (step * grid.resolution_mm) ** 3 / 1000
         last: tuple[float, float] | None = None
         slope = 0.8
-        for _ in range(rounds):
+        for _ in range(rounds if plain else 2 * rounds):
             now = Solution(scale, added, *gains)
             seen = render_labels(grid, shape, pose, now, look, step, with_log_odds=True, body=body)
             found = np.bincount(seen.tissue.ravel(), minlength=5) * voxel_ml
