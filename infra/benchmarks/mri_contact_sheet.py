@@ -23,6 +23,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from nibabel.processing import resample_to_output
 from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL.PngImagePlugin import PngInfo
 
 from synth.engines import find_engine
 from synth.nouns import Image, Subject
@@ -50,10 +52,16 @@ def render_subject(where: str, seed: int) -> tuple[Subject, list[Image]]:
     return subject, engine.render(engine.draw_scans(spec, subject))
 
 
-def cut_views(volume: NDArray[np.generic]) -> list[NDArray[np.generic]]:
-    """Return an axial slice through the ventricles and a sagittal one beside the fissure, right side up."""
+def cut_views(volume: NDArray[np.generic], height: int | None) -> list[NDArray[np.generic]]:
+    """Return an axial slice, through the ventricles or at ``height``, and a sagittal one beside the fissure."""
     x, _, z = volume.shape
-    return [volume[:, :, round(z * 0.55)].T, volume[x // 2 + 11].T]
+    return [volume[:, :, height or round(z * 0.55)].T, volume[x // 2 + 11].T]
+
+
+def find_height(lesion: NDArray[np.uint8]) -> int | None:
+    """Return the axial slice with most of the lesions, if there are any."""
+    counts = (lesion > 0).sum(axis=(0, 1))
+    return int(counts.argmax()) if counts.any() else None
 
 
 def load_template_volume() -> NDArray[np.generic]:
@@ -89,16 +97,21 @@ def main() -> None:
             show_pair(axes[0], 2 * column, top[kind], titles[kind])
     for row, (name, where) in enumerate(WANTED.items(), start=1):
         subject, images = render_subject(where, arguments.seed + row)
+        height = find_height(images[0].masks["lesion"])
         for column, image in enumerate(images):
             title = f"{image.scan.kind}, {subject.field_strength_t:g} T"
-            show_pair(axes[row], 2 * column, image.pixels, f"{name}, {subject.age_years:.0f} y {subject.sex}: {title}")
+            who = f"{name}, {subject.age_years:.0f} y {subject.sex}"
+            show_pair(axes[row], 2 * column, image.pixels, f"{who}: {title}", height=height)
         labels = np.where(images[0].masks["lesion"] > 0, 5, images[0].masks["tissue"])
-        show_pair(axes[row], 6, labels, "labels, lesions red", COLOURS)
+        show_pair(axes[row], 6, labels, "labels, lesions red", COLOURS, height)
     for axis in axes.ravel():
         axis.axis("off")
     figure.tight_layout(pad=0.3)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(arguments.output, dpi=43, facecolor="black", metadata={"Description": "synthetic images"})
+    figure.savefig(arguments.output, dpi=45, facecolor="black")
+    marks = PngInfo()
+    marks.add_text("Description", "synthetic images")
+    Picture.open(arguments.output).convert("RGB").save(arguments.output, optimize=True, pnginfo=marks)
 
 
 def show_pair(
@@ -107,10 +120,11 @@ def show_pair(
     volume: NDArray[np.generic],
     title: str,
     colours: ListedColormap | None = None,
+    height: int | None = None,
 ) -> None:
     """Show the two views of a volume in neighbouring panels."""
     top = 5 if colours is not None else float(np.percentile(volume[volume > 0], 99.7))
-    for offset, view in enumerate(cut_views(volume)):
+    for offset, view in enumerate(cut_views(volume, height)):
         axes[first + offset].imshow(view, origin="lower", cmap=colours or "gray", vmin=0, vmax=top)
     axes[first].set_title(title, color="white", fontsize=9, loc="left")
 
