@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from synth.physics.folding import Floats
 from synth.physics.grid import HEAD_LABELS
-from synth.physics.head_kernel import fill_head
+from synth.physics.head_kernel import FIELD_STEP, fill_head
 from synth.physics.head_parts import list_capsules, list_ellipsoids
 from synth.physics.individual import INSIDE_STEP, load_prior
 from synth.physics.overlay import OUTSIDE, Overlay, Part
@@ -40,7 +40,7 @@ PARTS = (  # in the order that the kernel knows
     Part("humour", OUTSIDE, 0, HEAD_LABELS["fluid"]),
     Part("nerve", OUTSIDE, 0, HEAD_LABELS["nerves"]),
 )
-LOW_MM, HIGH_MM = (-100.0, -138.0, -122.0), (100.0, 122.0, 114.0)  # MNI; more than any field of view shows
+LOW_MM, HIGH_MM = (-96.0, -134.0, -118.0), (96.0, 118.0, 110.0)  # MNI; more than any field of view shows
 _STEP_MM = 2  # of the grid of distances
 _CLOSING_MM = 16.0
 _TABLE_OUTER_MM, _TABLE_INNER_MM, _DURA_MM, _GALEA_MM = 1.8, 1.5, 1.0, 0.8
@@ -178,13 +178,17 @@ def _ellipsoid(x: Floats, y: Floats, z: Floats, middle: tuple[float, ...], radii
 
 @dataclass(frozen=True, slots=True)
 class Surfaces:
-    """Six fields of one head, float32 (x, y, z, 6).
+    """Six fields of one head, int16 (x, y, z, 6) in FIELD_STEP.
 
     Distances from the dura, the outer skull and the skin; then the thickness of fat, the texture of marrow, and a field
     that is 0 on the planes between muscles.
     """
 
-    fields: Floats
+    fields: NDArray[np.int16]
+
+
+def _store(field: Floats) -> NDArray[np.int16]:
+    return np.asarray(np.rint(np.clip(field, -120, 120) * np.float32(1 / FIELD_STEP)), np.int16)
 
 
 def shape_surfaces(vault: Vault, head: HeadShape, scale: float) -> Surfaces:
@@ -192,10 +196,11 @@ def shape_surfaces(vault: Vault, head: HeadShape, scale: float) -> Surfaces:
     x, y, z = _axes()
     generator = stream_from_key(int(head.key, 16))
     wide, broad, fat_field = (_draw_smooth(generator, mm) for mm in (34.0, 22.0, 26.0))
-    fields = np.empty((*grid_shape(), 6), np.float32)
-    fields[..., 4] = _draw_smooth(generator, 7.0)
+    fields = np.empty((*grid_shape(), 6), np.int16)
+    fields[..., 4] = _store(_draw_smooth(generator, 7.0))
     coarse, fine = (np.abs(_draw_smooth(generator, mm)) for mm in (17.0, 9.0))
-    fields[..., 5] = np.minimum(coarse, 1.6 * fine)
+    fields[..., 5] = _store(np.minimum(coarse, 1.6 * fine))
+    del coarse, fine
     side = np.abs(x)
     temple = _bump((side - 70, 18.0), (y - 12, 30.0), (z + 12, 26.0))
     flank = _bump((side - 74, 18.0), (y + 15, 60.0), (z - 5, 45.0))
@@ -221,7 +226,7 @@ def shape_surfaces(vault: Vault, head: HeadShape, scale: float) -> Surfaces:
     neck = np.asarray(np.maximum(tube, z + 52), np.float32)
     skin = _join(_join(_join(skin, face, 22.0), neck, 26.0), nose, 12.0) + 0.4 * broad
     for place, field in enumerate((vault.dura, outer, skin, fat)):
-        fields[..., place] = field
+        fields[..., place] = _store(field)
     return Surfaces(fields)
 
 

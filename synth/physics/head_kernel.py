@@ -11,6 +11,7 @@ from numba import njit
 from synth.physics.head_parts import AIR, EYE, LENS, ORBIT, STRAND, TURBINATE
 
 _DURA, _BONE, _MARROW, _FAT, _MUSCLE, _SKIN, _HUMOUR, _NERVE = range(8)  # places in head.PARTS
+FIELD_STEP = 1 / 256  # of the integers that fields are stored in
 _DEEP_MM = 3.0  # inside of the dura by more than this nothing is laid
 
 
@@ -131,16 +132,17 @@ def fill_head(fields, thick, ellipsoids, capsules, low, out):  # type: ignore[no
             for k in range(nz):
                 c, fz = k >> 1, half * (k & 1)
                 near = fields[a, b, c]
-                if near[0] < -5 or near[2] > 5:
+                if near[0] < -5 / FIELD_STEP or near[2] > 5 / FIELD_STEP:
                     continue
                 for q in range(6):
-                    seen[q] = (one - fx) * (
+                    value = (one - fx) * (
                         (one - fy) * ((one - fz) * near[q] + fz * fields[a, b, c + 1, q])
                         + fy * ((one - fz) * fields[a, b + 1, c, q] + fz * fields[a, b + 1, c + 1, q])
                     ) + fx * (
                         (one - fy) * ((one - fz) * fields[a + 1, b, c, q] + fz * fields[a + 1, b, c + 1, q])
                         + fy * ((one - fz) * fields[a + 1, b + 1, c, q] + fz * fields[a + 1, b + 1, c + 1, q])
                     )
+                    seen[q] = value * np.float32(FIELD_STEP)
                 dura, outer, skin = seen[0], seen[1], seen[2]
                 if dura < -_DEEP_MM or skin > 0.5:
                     continue

@@ -7,6 +7,8 @@ in order, each to what the ones before it have left.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 # What a part may replace: a sum of these.
 GREY, WHITE, FLUID, VENTRICLE, OUTSIDE = 1, 2, 4, 8, 16
 BRAIN, INSIDE = GREY | WHITE, GREY | WHITE | FLUID | VENTRICLE
-BOX_COLUMNS = 9  # start in the flat raster, first voxel (3), shape (3), number of parts, start in the blocks
+# Start in the flat raster, first voxel (3), shape (3), number of parts, start in the blocks, all that parts replace.
+BOX_COLUMNS = 10
 BLOCK = 4  # voxels along each axis of a block
 FULL = 255
 
@@ -87,7 +90,8 @@ def pack_overlays(ellipsoids: Sequence[Part], overlays: Sequence[Overlay]) -> Pa
     """Return ``overlays`` for the kernel, behind the parts that the ellipsoids of lesions have."""
     start, block, boxes, filled = 0, 0, [], []
     for overlay in overlays:
-        boxes.append([start, *overlay.low, *overlay.fractions.shape, block])
+        replaces = functools.reduce(operator.or_, (part.replaces for part in overlay.parts), 0)
+        boxes.append([start, *overlay.low, *overlay.fractions.shape, block, replaces])
         filled.append(_find_filled(np.ascontiguousarray(overlay.fractions)).reshape(-1))
         start += overlay.fractions.size
         block += filled[-1].size

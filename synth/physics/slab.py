@@ -62,19 +62,19 @@ def _cover(y, x, z, filled, raster, boxes, rules, first, shares, part, k):  # ty
     """Give the overlays at template voxel (y, x, z) their share of ``shares``: GM, WM, CSF, ventricle and air.
 
     ``first`` is the number of parts before those of overlays. Shares go into column ``k`` of ``part``, from its fourth
-    row on.
+    row on. Return whether anything was given.
     """
     own = np.zeros(rules.shape[0], np.float32)
     left = np.empty(5, np.float32)
+    covered = False
     for n in range(boxes.shape[0]):
         start, number = boxes[n, 0], boxes[n, 7]
         ny, nx, nz = boxes[n, 4], boxes[n, 5], boxes[n, 6]
         v, u, w = y - boxes[n, 1], x - boxes[n, 2], z - boxes[n, 3]
         there = np.float32(0.0)  # of what any part of the box may replace
-        for q in range(number):
-            for t in range(5):
-                if rules[first + q, 0] >> t & 1:
-                    there = max(there, shares[t])
+        for t in range(5):
+            if boxes[n, 9] >> t & 1:
+                there = max(there, shares[t])
         if there > 0 and v >= 0 and u >= 0 and w >= 0 and v < ny - 1 and u < nx - 1 and w < nz - 1:
             a, b, c = int(v), int(u), int(w)
             block = ((a // BLOCK) * ((nx - 1) // BLOCK + 1) + b // BLOCK) * ((nz - 1) // BLOCK + 1) + c // BLOCK
@@ -87,12 +87,11 @@ def _cover(y, x, z, filled, raster, boxes, rules, first, shares, part, k):  # ty
             for da in range(2):
                 wy = fy if da else np.float32(1.0) - fy
                 for db in range(2):
-                    wx = wy * (fx if db else np.float32(1.0) - fx)
-                    for dc in range(2):
-                        weight = np.float32(wx * (fz if dc else np.float32(1.0) - fz) * (1 / 255))
-                        place = start + (((a + da) * nx + b + db) * nz + c + dc) * number
-                        for q in range(number):
-                            own[q] += weight * raster[place + q]
+                    wx = wy * (fx if db else np.float32(1.0) - fx) * np.float32(1 / 255)
+                    low, high = np.float32(wx * (np.float32(1.0) - fz)), np.float32(wx * fz)
+                    place = start + (((a + da) * nx + b + db) * nz + c) * number
+                    for q in range(number):
+                        own[q] += low * raster[place + q] + high * raster[place + number + q]
             for t in range(5):
                 left[t] = np.float32(1.0)
             for q in range(number):
@@ -103,9 +102,11 @@ def _cover(y, x, z, filled, raster, boxes, rules, first, shares, part, k):  # ty
                             taken += own[q] * shares[t]
                             left[t] -= own[q]
                     part[3 + first + q, k] += taken
+                    covered = True
             for t in range(5):
                 shares[t] *= max(left[t], np.float32(0.0))
         first += number
+    return covered
 
 
 @njit(cache=True, nogil=True)
@@ -317,13 +318,13 @@ def render_slab(  # type: ignore[no-untyped-def]
                     hurt = wm * hurt
                     part[3 + n, k] = hurt
                     wm = wm - hurt
-                air = np.float32(0.0)
+                air, covered = np.float32(0.0), False
                 if boxes.shape[0] > 0:
                     shares[0], shares[1], shares[2], shares[3] = gm, wm, csf, vent
                     shares[4] = max(np.float32(1.0) - inside, np.float32(0.0))
-                    _cover(py, px, pz, filled, raster, boxes, rules, ellipsoids, shares, part, k)
+                    covered = _cover(py, px, pz, filled, raster, boxes, rules, ellipsoids, shares, part, k)
                     gm, wm, csf, vent, air = shares[0], shares[1], shares[2], shares[3], shares[4]
-                if boxes.shape[0] > 0 or lesion_table.shape[0] > 0:
+                if covered or lesion_table.shape[0] > 0:
                     label, occupies = _name_parts(part, k, rules, gm + wm + csf + vent, air)
                     lesion[i, j, k] = label
                     if occupies > 0:

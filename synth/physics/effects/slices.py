@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from synth.physics.effects.base import Effect, Values, Volume
-from synth.physics.grid import LABELS
 from synth.physics.sequences.base import Parameter
 
 _OTHERS = 0.02  # of a voxel
@@ -62,10 +61,13 @@ def vote_slices(
     Tissue is the label that fills most of a voxel; a lesion is where lesions fill half of it, of the label
     that most of it has.
     """
-    shares = np.stack(
-        [average_slices((masks["tissue"] == label).astype(np.float32), slices) for label in LABELS.values()]
-    )
-    tissue = np.asarray(list(LABELS.values()), np.uint8)[shares.argmax(axis=0)]
+    fullest, tissue = np.zeros(0, np.float32), np.zeros(0, np.uint8)
+    for label in np.flatnonzero(np.bincount(masks["tissue"].ravel())).tolist():
+        share = average_slices((masks["tissue"] == label).astype(np.float32), slices)
+        if not len(tissue):
+            fullest, tissue = share, np.full(share.shape, label, np.uint8)
+        tissue[share > fullest] = label
+        fullest = np.maximum(fullest, share)
     kinds = np.flatnonzero(np.bincount(masks["lesion"].ravel(), minlength=2)[1:]) + 1
     hurt = np.zeros(tissue.shape, np.float32)
     most, lesion = hurt.copy(), np.zeros(tissue.shape, np.uint8)
@@ -73,7 +75,7 @@ def vote_slices(
         share = average_slices((masks["lesion"] == kind).astype(np.float32), slices)
         lesion[share > most] = kind
         most, hurt = np.maximum(most, share), hurt + share
-    pure = np.maximum(1 - shares.max(axis=0), hurt) <= _OTHERS
+    pure = np.maximum(1 - fullest, hurt) <= _OTHERS
     return {"tissue": tissue, "lesion": lesion * (hurt > 0.5)}, pure
 
 

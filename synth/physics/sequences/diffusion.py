@@ -17,6 +17,8 @@ from synth.physics.sequences.spoiled import ECHO_WITHIN_TR
 B_VALUES_S_MM2 = (0, 500, 1000, 1500)
 _MAP_B = (0, 1000)
 _VISIBLE = 4.0  # the map is 0 where the image without diffusion weighting is below this many noise deviations
+_LEAST = 1e-100  # signal whose logarithm is taken, that of bone
+_FAT_LEFT = 0.05  # fat is saturated, as in every clinical protocol; what is left is approximate
 _HIGHEST_UM2_MS = 10.0  # noise can make the map larger than any water; it is cut here
 
 
@@ -50,14 +52,15 @@ def expect_adc(signals: tuple[float, ...], sigmas: tuple[float, ...], b_low_s_mm
     """
     low, high = (
         math.log(signal) + (float(exp1(signal**2 / (2 * sigma**2))) / 2 if sigma else 0.0)
-        for signal, sigma in zip(signals, sigmas, strict=True)
+        for signal, sigma in zip((max(one, _LEAST) for one in signals), sigmas, strict=True)
     )
     return (low - high) * 1000 / (b_high_s_mm2 - b_low_s_mm2)
 
 
 def _signal(name: str, tissue: Tissue, protocol: Protocol) -> float:
     adc = tissue.adc_um2_ms if tissue.adc_um2_ms is not None else protocol[f"adc_{name}_um2_ms"]
-    return signal_diffusion(tissue, protocol["tr_ms"], protocol["te_ms"], protocol["b_s_mm2"], adc)
+    signal = signal_diffusion(tissue, protocol["tr_ms"], protocol["te_ms"], protocol["b_s_mm2"], adc)
+    return signal * (_FAT_LEFT if name in ("fat", "marrow") else 1.0)
 
 
 def _split_map(protocol: Protocol) -> dict[str, Protocol]:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from synth.engines.mri import MriEngine
+from synth.engines.mri import MriEngine, tissue_signals
 from synth.engines.mri_flow import MriFlowEngine
 from synth.errors import SpecError
 from synth.nouns import Image, Subject, Visit
+from synth.physics.effects.slices import plan_slices, vote_slices
 from synth.physics.grid import HEAD_LABELS, LABELS
 from synth.spec import CohortSpec
 
@@ -75,6 +76,23 @@ def test_bone_is_dark_fat_is_bright_and_there_is_skin_all_around(heads: list[Ima
     air = outside == outside[0, -1, -1]
     brain = np.isin(tissue, list(LABELS.values())[1:])
     assert not (ndimage.binary_dilation(air, iterations=2) & brain).any()
+
+
+def test_thick_slices_keep_the_labels_of_the_head(heads: list[Image]) -> None:
+    masks = heads[0].masks
+    slices = plan_slices(masks["tissue"].shape, 2.0, {"thickness_mm": 4.0, "gap_mm": 0.0, "axis": 2, "edge": 0.1})
+    voted, _ = vote_slices(masks, slices)
+    counts = [np.bincount(tissue.ravel(), minlength=13) / tissue.size for tissue in (masks["tissue"], voted["tissue"])]
+    for label in (HEAD_LABELS["muscle"], HEAD_LABELS["bone"], HEAD_LABELS["fat"]):
+        assert counts[1][label] == pytest.approx(counts[0][label], rel=0.25)
+
+
+def test_fat_is_saturated_in_diffusion() -> None:
+    imaging = {"contrasts": ["DWI-b0", "T2w"], "resolution_mm": 2.0, "anatomy": {"kind": "head"}}
+    spec = CohortSpec.model_validate({"name": "t", "subjects": 1, "seed": 5, "imaging": imaging})
+    signals = [tissue_signals(scan) for scan in ENGINE.draw_scans(spec, SOMEBODY)]
+    ratios = [each["fat"] / each["muscle"] for each in signals]
+    assert ratios[0] < 0.2 < ratios[1]
 
 
 def test_a_row_alone_gives_the_head_again(heads: list[Image]) -> None:
