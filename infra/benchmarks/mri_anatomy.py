@@ -92,7 +92,7 @@ def draw_rows(rows: list[list[NDArray[np.generic]]], titles: list[str], file: Pa
     figure.subplots_adjust(0, 0, 1, 1 - 0.25 / size[1], 0.02, 0.02)
     figure.canvas.draw()
     grey = np.asarray(figure.canvas.buffer_rgba())[..., 0]  # type: ignore[attr-defined]
-    PIL.Image.fromarray(grey).save(file, optimize=True)
+    PIL.Image.fromarray(grey & 0xFC).save(file, optimize=True)  # 64 levels keep the file small
     plt.close(figure)
 
 
