@@ -34,6 +34,7 @@ import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from peak_memory import read_peak_mb
 from scipy import ndimage, optimize
 
 from synth.engines.mri import MriEngine, tissue_signals
@@ -198,12 +199,6 @@ def print_volumes(count: int, seed: int) -> None:
     print(f"\nvolumes of the labels over what was drawn, {count} subjects: mean and largest error")
     for name, column in zip(VOLUMES, np.abs(errors).T, strict=True):
         print(f"  {name:22s} {column.mean():6.2f} % {column.max():6.2f} %")
-
-
-def read_peak_mb() -> float:
-    """Return the largest resident size of this process so far (Linux; that of getrusage may be a parent's)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def print_cost(subjects: int = 5) -> None:

@@ -26,6 +26,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from peak_memory import read_peak_mb
 
 from catalog.codec import encode_array
 from synth.engines.mri import MriEngine
@@ -65,12 +66,6 @@ def time_people(spec: CohortSpec, people: int) -> float:
 def average_people(spec: CohortSpec, people: int) -> float:
     """Return the mean processor seconds of a person of the population: lesions that are solved take their time."""
     return float(np.mean([render_person(spec, number)[1] for number in range(people)]))
-
-
-def read_peak_mb() -> float:
-    """Return the largest resident size of this process so far (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 @dataclass(frozen=True)
@@ -133,10 +128,16 @@ def draw_plot(voxels: dict[float, float], workers: dict[int, tuple[float, float]
     counts = np.array([np.prod(Grid(mm).shape) for mm in voxels]) / 1e6
     left.loglog(counts, list(voxels.values()), "o-", color="#3465a4")
     for count, (mm, seconds) in zip(counts, voxels.items(), strict=True):
-        left.annotate(f"{mm:g} mm", (count, seconds), textcoords="offset points", xytext=(5, -11), fontsize=8)
+        left.annotate(f"{mm:g} mm", (count, seconds), textcoords="offset points", xytext=(6, 5), fontsize=8)
+    left.margins(0.15, 0.15)
     left.set(xlabel="million voxels", ylabel="processor seconds of a T1w volume")
-    right.plot(list(workers), [processor for _, processor in workers.values()], "o-", color="#3465a4")
-    right.set(xlabel="workers at once (2 cores, shared)", ylabel="processor seconds of a 2 mm image", ylim=(0, None))
+    costs = [processor for _, processor in workers.values()]
+    right.plot(list(workers), costs, "o-", color="#3465a4")
+    right.set(
+        xlabel="workers at once (2 cores, shared)",
+        ylabel="processor seconds of a 2 mm image",
+        ylim=(0, 1.15 * max(costs)),
+    )
     right.set_xticks(list(workers))
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)

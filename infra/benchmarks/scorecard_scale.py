@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from peak_memory import read_peak_mb
 from scipy import ndimage
 
 GOAL_MINUTES, GOAL_GB = 15, 4
@@ -95,7 +96,7 @@ def run_child(counts: list[int], families: list[str], features: list[str], profi
         sizes = {"images": images, "train": train, "validation": validation, "holdout": unseen - validation}
         sets = [write_images(Path(name), side, size, seed) for seed, (side, size) in enumerate(sizes.items(), 1)]
         real = RealImages("made-up", "0" * 64, *sets[1:], Layout((SIZE, SIZE), "absolute"))
-        drawn, before = time.perf_counter() - started, read_memory()
+        drawn, before = time.perf_counter() - started, read_peak_mb() / 1024
         settings = ScorecardSettings(features=tuple(features), families=tuple(families), utility="off")
         clock, processor = time.perf_counter(), time.process_time()
         with cProfile.Profile() if profile else tempfile.TemporaryFile() as profiler:
@@ -104,18 +105,12 @@ def run_child(counts: list[int], families: list[str], features: list[str], profi
         if profile:
             profiler.dump_stats(profile)
     print(json.dumps({
-        "drawn": drawn, "before": before, "peak": read_memory(), "seconds": clock, "processor": processor,
+        "drawn": drawn, "before": before, "peak": read_peak_mb() / 1024, "seconds": clock, "processor": processor,
         "parts": dict(report.seconds), "valid": report.controls_valid,
         "controls": [f"{'ok ' if one.behaves else 'BAD'} {one.name}: {one.reason}" for one in report.controls],
         "scores": sum(score.value is not None for score in report.scores),
         "missing": sorted({f"{score.name}: {score.reason}" for score in report.scores if score.value is None}),
     }))  # fmt: skip
-
-
-def read_memory() -> float:
-    """Return the largest memory of this process so far in GB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024**2
 
 
 def main() -> None:
