@@ -18,7 +18,8 @@ from synth.nouns import GateResult, Report
 from synth.plan import CohortPlan
 from synth.population import find_population
 from synth.population.conditioning import effective_sample_size
-from synth.spec import BRAIN, CohortSpec, EvaluationSpec, PrevalenceSpec, parse_band
+from synth.population_spec import BRAIN, PrevalenceSpec, parse_band
+from synth.spec import CohortSpec, EvaluationSpec
 
 _ADHERENCE = """
     SELECT name, count(*) AS images, count(*) FILTER ("within") AS "inside",

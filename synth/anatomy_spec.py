@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synth.errors import SpecError
 from synth.physics.label_tables import TABLES, find_table
 from synth.pins import drop_name
+from synth.recipe_part import RecipePart
 
 _OF_LABELS = ("labels", "table", "volumes", "deformation")
 
 
-class AnatomySpec(BaseModel):
+class AnatomySpec(RecipePart):
     """Whose anatomy is rendered: people sampled from the template, or label maps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["brain", "head"] = Field(
         "brain", description="brain: what lies within the skull; head: with skull, scalp, face and neck"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from synth.recipe_part import RecipePart
 
 LARGEST_EFFECT = 5.0
 
 
-class ArmSpec(BaseModel):
+class ArmSpec(RecipePart):
     """One arm of a trial: its share of the subjects, and what its treatment does from the first visit on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     share: float = Field(gt=0, le=1, description="share of the subjects in this arm")
     new_lesions: float = Field(

@@ -10,7 +10,7 @@ import pandas as pd
 from dashboard.charts import MIX_SERIES
 from dashboard.queries import OTHER_AGES
 from dashboard.words import SEX, name_diagnosis
-from synth.spec import parse_band
+from synth.population_spec import parse_band
 
 _MEANING = {
     "Requested": "what the recipe asks for",

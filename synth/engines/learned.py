@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.errors import ModelError, SpecError, suggest_nearest
+from synth.imaging_spec import ImagingSpec
 from synth.nouns import AttributeValue, Image, Measurement, Scan, Subject, Visit
 from synth.pins import read_pin
+from synth.population_spec import LabelsSpec, parse_band
 from synth.seeds import stream_key
 from synth.shelf import Shelf
-from synth.spec import CohortSpec, ImagingSpec, LabelsSpec, parse_band
+from synth.spec import CohortSpec
 
 if TYPE_CHECKING:  # they load torch
     from synth.learned.conditions import Condition

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from synth.errors import SpecError, suggest_nearest
 from synth.learned.shapes import MOST_PIXELS
-from synth.spec import MAX_NAME, Probability, RecipePart, Unique, check_name, explain_problems
+from synth.recipe_part import MAX_NAME, Probability, RecipePart, Unique, check_name, explain_problems
 
 FLOWS = ("flow", "latent-flow")  # families that walk along straight lines from noise to an image
 _LATER = {

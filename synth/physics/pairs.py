@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from synth.errors import SpecError, suggest_nearest
+from synth.imaging_spec import ImagingSpec
 from synth.nouns import Scan
 from synth.physics.acquisition import draw_acquisition
 from synth.physics.effects import EFFECTS
@@ -18,7 +19,7 @@ from synth.physics.relaxation import RELAXATION, Tissue
 from synth.physics.sequences.base import Parameter, Wanted
 from synth.physics.sequences.checking import check_value
 from synth.seeds import stream_key
-from synth.spec import CohortSpec, ImagingSpec
+from synth.spec import CohortSpec
 
 LOWEST_FIELD_T = min(RELAXATION)
 TissuesAt = Callable[[float], Mapping[str, Tissue]]

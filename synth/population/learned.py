@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from synth.errors import PopulationError, suggest_nearest
+from synth.imaging_spec import VisitsSpec
 from synth.nouns import AttributeValue, Subject, Visit
 from synth.population.chain import ChainModel, name_label
 from synth.population.conditions import NONE, Condition, TargetShare
@@ -23,7 +24,8 @@ from synth.population.sampler import Drawn, decode
 from synth.population.sampling import SamplePlan, draw_planned, plan_sample
 from synth.population.scanners import CleaningReport
 from synth.population.schema import Column, Schema
-from synth.spec import CohortSpec, LabelsSpec, PopulationSpec, VisitsSpec, parse_band
+from synth.population_spec import LabelsSpec, PopulationSpec, parse_band
+from synth.spec import CohortSpec
 
 DIGITS = 12  # of the fingerprint in a version
 _KEPT_PLANS = 4

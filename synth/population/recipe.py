@@ -26,8 +26,9 @@ from synth.population.conditioning import (
 from synth.population.permutation import permute_index
 from synth.population.prevalence import AGE_MAX_YEARS, AGES_YEARS, DIAGNOSES, SEXES, source_table
 from synth.population.rounding import round_counts
+from synth.population_spec import PopulationSpec, parse_band
 from synth.seeds import COHORT_LEVEL, stream, stream_key
-from synth.spec import CohortSpec, PopulationSpec, parse_band
+from synth.spec import CohortSpec
 
 STRATA: tuple[tuple[Sex, str], ...] = tuple((sex, diagnosis) for sex in SEXES for diagnosis in DIAGNOSES)
 

@@ -13,8 +13,9 @@ from synth.population.recipe import STRATA, Plan, follow_up_count, make_plan
 from synth.population.scanners import FIELD_STRENGTHS_T, load_scanner_mix, restrict_mix
 from synth.population.severity import draw_severity
 from synth.population.volumes import draw_volumes
+from synth.population_spec import parse_band
 from synth.seeds import COHORT_LEVEL, stream
-from synth.spec import CohortSpec, parse_band
+from synth.spec import CohortSpec
 
 OLDEST_FOLLOW_UP_YEARS = 105.0
 JITTER = 0.1  # visits fall up to 10 % early or late

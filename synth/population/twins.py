@@ -13,8 +13,9 @@ from typing import Any
 
 from synth.nouns import AttributeValue, Subject, Visit
 from synth.population.scanners import draw_scanner, restrict_mix
+from synth.population_spec import PopulationSpec, TwinsSpec
 from synth.seeds import COHORT_LEVEL, stream
-from synth.spec import CohortSpec, PopulationSpec, TwinsSpec
+from synth.spec import CohortSpec
 
 Build = Callable[[Any, str], Subject]  # the subject with another sex and diagnosis
 OTHER = {"F": "M", "M": "F"}

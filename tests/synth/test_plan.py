@@ -16,7 +16,8 @@ from synth.errors import PopulationError, SpecError
 from synth.plan import count_images, default_shard_subjects, name_cohort, plan_cohort
 from synth.population import find_population
 from synth.population.adult_brain import AdultBrain
-from synth.spec import MAX_NAME, CohortSpec, load_spec
+from synth.recipe_part import MAX_NAME
+from synth.spec import CohortSpec, load_spec
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "flows" / "specs").glob("*.toml"))
 RECIPES = [path for path in SHIPPED if load_spec(path).imaging.model is None]  # others: tests/flows/test_learned_cohort

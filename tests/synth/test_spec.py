@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from synth.errors import SpecError
 from synth.plan import plan_cohort
-from synth.spec import MAX_NAME, MAX_SUBJECTS, CohortSpec, load_spec, parse_spec
+from synth.recipe_part import MAX_NAME
+from synth.spec import MAX_SUBJECTS, CohortSpec, load_spec, parse_spec
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "flows" / "specs").glob("*.toml"))
 RECIPES = [path for path in SHIPPED if load_spec(path).imaging.model is None]  # others: tests/flows/test_learned_cohort

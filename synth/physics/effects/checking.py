@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from synth.errors import SpecError, suggest_nearest
+from synth.imaging_spec import ImagingSpec
 from synth.physics.effects import EFFECTS
 from synth.physics.sequences.base import Parameter, Range, Wanted
 from synth.physics.sequences.checking import check_value
-from synth.spec import ImagingSpec
 
 PROBABILITY = Parameter("", "share of the scans that have it", 0.0, 1.0, (1.0, 1.0))
 
