@@ -31,7 +31,9 @@ class WhereSpec(RecipePart):
     sex: tuple[str, ...] | None = Field(None, description="sexes to include: F, M")
     diagnosis: tuple[str, ...] | None = Field(None, description="diagnoses to include")
     manufacturer: tuple[str, ...] | None = Field(None, description="scanner makers to include")
-    field_strength_t: tuple[float, ...] | None = Field(None, description="field strengths in tesla to include")
+    field_strength_t: tuple[float, ...] | None = Field(
+        None, description="field strengths in tesla of the population's scanners to include"
+    )
     attributes: dict[str, Wanted] = Field(
         default_factory=dict,
         description="of a learned population: any attribute and its values, [lowest, highest], or labels of a set; "

@@ -103,6 +103,11 @@ def _check_scanners(spec: CohortSpec) -> None:
     if twins is not None:
         maker, tesla = twins.manufacturer, twins.field_strength_t
         _check_mix("population.twins", None if maker is None else (maker,), None if tesla is None else (tesla,))
+        if tesla is not None and spec.imaging.field_strength_t is not None:
+            raise PopulationError(
+                f"population.twins.field_strength_t: {tesla:g} T would change nothing, as imaging.field_strength_t "
+                f"scans everybody at {spec.imaging.field_strength_t:g} T. Leave one of them out."
+            )
 
 
 def _check_mix(place: str, asked: tuple[str, ...] | None, fields: tuple[float, ...] | None) -> None:
@@ -113,8 +118,9 @@ def _check_mix(place: str, asked: tuple[str, ...] | None, fields: tuple[float, .
     for field in fields or ():
         if field not in FIELD_STRENGTHS_T:
             raise PopulationError(
-                f"{place}.field_strength_t: {field:g} T is not modelled. "
-                f"Known: {', '.join(f'{known:g}' for known in FIELD_STRENGTHS_T)} T."
+                f"{place}.field_strength_t: no scanner of the population has {field:g} T. "
+                f"Known: {', '.join(f'{known:g}' for known in FIELD_STRENGTHS_T)} T. To scan everybody at another "
+                "field, leave this out and set imaging.field_strength_t (engine 'mri')."
             )
     restrict_mix(asked, fields, place)
 

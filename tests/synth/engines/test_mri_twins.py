@@ -124,8 +124,10 @@ def test_impossible_twins_are_refused() -> None:
         PopulationError, match=r"population\.twins\.manufacturer: 'Siemans' is not known. Did you mean 'Siemens'"
     ):
         draw(spec_of({}, {"manufacturer": "Siemans"}))
-    with pytest.raises(PopulationError, match=r"population\.twins\.field_strength_t: 12 T is not modelled"):
+    with pytest.raises(PopulationError, match=r"population\.twins\.field_strength_t: no scanner .* has 12 T"):
         draw(spec_of({}, {"field_strength_t": 12.0}))
+    with pytest.raises(PopulationError, match=r"1\.5 T would change nothing, as imaging\.field_strength_t .* at 3 T"):
+        draw(spec_of({}, {"field_strength_t": 1.5}, field_strength_t=3.0))
     head = 'name = "t"\nsubjects = 1\n[population]\n'
     with pytest.raises(SpecError, match="twins differ in something: give one of diagnosis, sex"):
         parse_spec(head + "twins = {}")

@@ -251,7 +251,8 @@ def test_impossible_protocols_are_refused_naming_field_value_and_range(contrast:
 
 def test_12_tesla_is_refused_of_a_population_too() -> None:
     words = refuse("contrasts = ['T1w']", "[population.where]\nfield_strength_t = [12.0]")
-    assert "population.where.field_strength_t: 12 T is not modelled. Known: 1.5, 3 T." in words
+    assert "population.where.field_strength_t: no scanner of the population has 12 T. Known: 1.5, 3 T." in words
+    assert "set imaging.field_strength_t (engine 'mri')" in words
 
 
 def test_possible_protocols_pass_and_a_series_is_set_by_its_name() -> None:

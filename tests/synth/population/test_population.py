@@ -240,7 +240,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"targets": {"sex": {"X": 0.5}}}, "'X' is not known. Known: F, M."),
     ({"where": {"manufacturer": ["SIEMENS"]}}, "Did you mean 'Siemens'?"),
-    ({"where": {"field_strength_t": [7.0]}}, "7 T is not modelled. Known: 1.5, 3 T."),
+    ({"where": {"field_strength_t": [7.0]}}, "no scanner of the population has 7 T. Known: 1.5, 3 T."),
     ({"where": {"manufacturer": ["Hitachi"], "field_strength_t": [3.0]}}, "leaves no scanner"),
     ({"where": {"age_years": [5, 40]}}, "[5, 40] is outside the modelled ages; use 18 to 95 years"),
     ({"where": {"age_years": [40, 99]}}, "use 18 to 95 years"),
