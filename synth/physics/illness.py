@@ -35,7 +35,9 @@ class Ailment:
 
     @property
     def look(self) -> Look:
-        """What it looks like."""
+        """What it looks like; nothing where it asks for a mask of no volume."""
+        if "volume_ml" in self.state and self.size_ml <= 0:
+            return Look()
         return self.disease.lay(self.drawn, self.state, self.size_ml)
 
     def to_json(self) -> Values:

@@ -8,18 +8,14 @@ the brain then has less.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.nouns import Subject, Visit
 from synth.physics import deformation
-from synth.physics.anatomy import Volumes
-from synth.physics.diseases.base import Values
+from synth.physics.diseases.base import Disease, Values, read_number
 from synth.physics.look import Fields, Look
-from synth.physics.relaxation import TissueKind
 
 NAME = "alzheimer-disease"
 # The hippocampus and what lies around it as ellipsoids, MNI mm (|x|, y, z): centre and half axes (approximate)
@@ -83,7 +79,7 @@ def _weigh_fluid() -> NDArray[np.float64]:
     return gain
 
 
-class AlzheimerDisease:
+class AlzheimerDisease(Disease):
     """Regional atrophy; no label in the lesion mask. ``medial_temporal_loss`` of a visit is the share that is lost."""
 
     name = NAME
@@ -94,11 +90,6 @@ class AlzheimerDisease:
         "hippocampi 15 to 25 % smaller when mild: Barnes et al., Neurobiol Aging 2009;30:1711 (4.7 %/yr, controls 1.4)",
         "regions: Scahill et al., PNAS 2002;99:4703; Dickerson et al., Cereb Cortex 2009;19:497",
     )
-    tissues: ClassVar[Mapping[str, TissueKind]] = {}
-
-    def affects(self, subject: Subject) -> bool:
-        """Return whether it was diagnosed."""
-        return subject.diagnosis == NAME
 
     def draw(self, generator: np.random.Generator, key: int, subject: Subject) -> Values:
         """Draw how much regional the atrophy is, over the mean."""
@@ -106,13 +97,8 @@ class AlzheimerDisease:
 
     def state(self, drawn: Values, subject: Subject, visit: Visit) -> Values:
         """Return the share of the hippocampi that is lost beyond age."""
-        known = visit.attributes.get("medial_temporal_loss")
         usual = _LOSS_AT_FIRST + _LOSS_A_YEAR * (visit.years_since_first or 0.0)
-        return {"medial_temporal_loss": float(known) if isinstance(known, int | float) else usual}
-
-    def aim(self, state: Values, volumes: Volumes) -> Volumes:
-        """Return ``volumes``: the population knows what is lost."""
-        return volumes
+        return {"medial_temporal_loss": read_number(visit.attributes, "medial_temporal_loss", usual)}
 
     def lay(self, drawn: Values, state: Values, size_ml: float) -> Look:
         """Return the fields of the loss."""

@@ -20,7 +20,7 @@ from scipy import ndimage
 from synth.nouns import Subject, Visit
 from synth.physics.anatomy import Volumes
 from synth.physics.diseases import space
-from synth.physics.diseases.base import Values, own_volume_ml
+from synth.physics.diseases.base import Disease, Values, own_volume_ml, read_number
 from synth.physics.diseases.mass import push_away
 from synth.physics.diseases.reaction_diffusion import front_speed_mm, grow_tumour
 from synth.physics.grid import LESIONS
@@ -118,7 +118,7 @@ def _refine(values: space.Floats, shape: tuple[int, ...]) -> space.Floats:
     return np.asarray(values, np.float32)
 
 
-class Glioma:
+class Glioma(Disease):
     """A malignant glioma; labels: oedema (with infiltration), enhancing (rim), core (necrosis)."""
 
     name = NAME
@@ -152,23 +152,16 @@ class Glioma:
         ),
     }
 
-    def affects(self, subject: Subject) -> bool:
-        """Return whether it was diagnosed."""
-        return subject.diagnosis == NAME
-
     def draw(self, generator: np.random.Generator, key: int, subject: Subject) -> Values:
         """Draw the place and unevenness (by their key), D in white matter, rho, the rim and how hard it pushes.
 
         D and rho are those of the population where it says so (``diffusion_mm2_year``, ``rho_year``).
         """
-        known = subject.attributes
-        own = {
+        usual = {
             "diffusion_mm2": float(np.exp(generator.uniform(math.log(15), math.log(90)))),
             "rho": float(np.exp(generator.uniform(math.log(8), math.log(40)))),
         }
-        for name, attribute in (("diffusion_mm2", "diffusion_mm2_year"), ("rho", "rho_year")):
-            value = known.get(attribute)
-            own[name] = float(value) if isinstance(value, int | float) else own[name]
+        own = {name: read_number(subject.attributes, f"{name}_year", value) for name, value in usual.items()}
         rim_mm, push = float(generator.uniform(4.0, 9.0)), float(generator.uniform(0.2, 0.4))
         return {"field_key": hex(key), **own, "rim_mm": rim_mm, "push": push}
 
@@ -182,8 +175,6 @@ class Glioma:
 
     def lay(self, drawn: Values, state: Values, size_ml: float) -> Look:
         """Return the moment at which ``size_ml`` of the brain shows on T2."""
-        if size_ml <= 0:
-            return Look()
         growth = _simulate(int(drawn["field_key"], 16), drawn["diffusion_mm2"], drawn["rho"], drawn["rim_mm"])
         speed = front_speed_mm(drawn["diffusion_mm2"], drawn["rho"])
         now = -growth.levels.at(size_ml)

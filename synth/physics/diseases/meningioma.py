@@ -19,7 +19,7 @@ from synth.nouns import Subject, Visit
 from synth.physics import deformation
 from synth.physics.anatomy import Volumes
 from synth.physics.diseases import space
-from synth.physics.diseases.base import Values, own_volume_ml
+from synth.physics.diseases.base import Disease, Values, own_volume_ml
 from synth.physics.grid import LABELS, LESIONS
 from synth.physics.look import Fields, Look
 from synth.physics.overlay import INSIDE, Part, crop_overlay
@@ -84,7 +84,7 @@ def push_brain(base_mm: NDArray[np.float64], inwards: NDArray[np.float64], radiu
     return np.concatenate([moved, np.zeros_like(moved[..., :1])], axis=-1)
 
 
-class Meningioma:
+class Meningioma(Disease):
     """A meningioma; label: enhancing. It counts as what is not brain in the tissue map (cerebrospinal fluid)."""
 
     name = NAME
@@ -98,10 +98,6 @@ class Meningioma:
             "gm", 0.95, 1.05, 0.86, (0.75, 1.0), (0.2, 0.45), "ADC: Nagar et al., AJNR 2008;29:1147; rest approximate"
         ),
     }
-
-    def affects(self, subject: Subject) -> bool:
-        """Return whether it was diagnosed."""
-        return subject.diagnosis == NAME
 
     def draw(self, generator: np.random.Generator, key: int, subject: Subject) -> Values:
         """Draw the place and the surface, by their key."""
@@ -121,8 +117,6 @@ class Meningioma:
 
     def lay(self, drawn: Values, state: Values, size_ml: float) -> Look:
         """Return the ball of ``size_ml`` under the dura, its tail, and the brain pushed away."""
-        if size_ml <= 0:
-            return Look()
         base, inwards, key = _find_base(int(drawn["field_key"], 16))
         radius = float(np.cbrt(3000 * size_ml / (4 * np.pi) / 0.8))  # the dura cuts about a fifth off
         box = space.box_around(base, _TAIL * radius + 8)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from synth.nouns import Subject, Visit
 from synth.physics import anatomy, lesions
-from synth.physics.diseases.base import Values
+from synth.physics.diseases.base import Disease, Values, read_number
 from synth.physics.grid import LESIONS
 from synth.physics.look import Look
 from synth.physics.overlay import WHITE, Part
@@ -88,7 +88,7 @@ def size_at_age(age_years: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(filled * (1 + _SWELLING * np.exp(-weeks / _SHRINKS_WEEKS)))
 
 
-class MultipleSclerosis:
+class MultipleSclerosis(Disease):
     """Lesions of white matter; labels: lesion, core (black holes), enhancing (active ones)."""
 
     name = NAME
@@ -121,12 +121,9 @@ class MultipleSclerosis:
 
     def draw(self, generator: np.random.Generator, key: int, subject: Subject) -> Values:
         """Draw the subject's lesions (by their key) and how many a year were new before the first visit."""
-        known = subject.attributes.get("new_lesions_per_year")
         rate = NEW_LESIONS_PER_YEAR * float(generator.gamma(2.0, 0.5))
-        return {
-            "lesion_key": hex(key),
-            "new_per_year": max(float(known) if isinstance(known, int | float) else rate, 0.3),
-        }
+        rate = read_number(subject.attributes, "new_lesions_per_year", rate)
+        return {"lesion_key": hex(key), "new_per_year": max(rate, 0.3)}
 
     def state(self, drawn: Values, subject: Subject, visit: Visit) -> Values:
         """Return the load, and how many lesions there were at each visit so far."""
@@ -144,14 +141,10 @@ class MultipleSclerosis:
             years.append(seen.years_since_first or 0.0)
         return {"volume_ml": visit.lesion_ml or 0.0, "counts": counts, "years": years}
 
-    def aim(self, state: Values, volumes: anatomy.Volumes) -> anatomy.Volumes:
-        """Return ``volumes``: lesions are part of white matter, and atrophy is the population's."""
-        return volumes
-
     def lay(self, drawn: Values, state: Values, size_ml: float) -> Look:
         """Return the lesions of the visit, all of them scaled so that their ellipsoids hold ``size_ml`` together."""
         count, now = state["counts"][-1], state["years"][-1]
-        if count == 0 or size_ml <= 0:
+        if count == 0:
             return Look()
         table, lives = draw_lives(int(drawn["lesion_key"], 16))
         births = date_births(lives, drawn["new_per_year"], state["counts"], state["years"])

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.nouns import Subject, Visit
-from synth.physics.anatomy import Volumes
 from synth.physics.diseases import space
-from synth.physics.diseases.base import Values, own_volume_ml
+from synth.physics.diseases.base import Disease, Values, own_volume_ml, read_number
 from synth.physics.diseases.mass import push_away
 from synth.physics.grid import LESIONS
 from synth.physics.look import Look
@@ -73,7 +72,7 @@ def _draw_infarct(key: int, artery: str, side: int) -> tuple[tuple[slice, slice,
     return box, field, space.rank_levels(field, tissue)
 
 
-class IschaemicStroke:
+class IschaemicStroke(Disease):
     """An infarct in one territory; labels: lesion (infarct, later the scar), core (the cavity)."""
 
     name = NAME
@@ -98,10 +97,6 @@ class IschaemicStroke:
         "infarct-cavity": TissueKind("csf", 0.95, 0.9, 0.99, (2.5, 3.0), (0.0, 0.01), "nearly fluid (approximate)"),
     }
 
-    def affects(self, subject: Subject) -> bool:
-        """Return whether it was diagnosed."""
-        return subject.diagnosis == NAME
-
     def draw(self, generator: np.random.Generator, key: int, subject: Subject) -> Values:
         """Draw side, artery (unless the population says it: ``artery``) and the field by its key."""
         side = -1 if generator.random() < 0.54 else 1  # left more often noticed: Hedna et al., J Clin Neurol 2013;9:97
@@ -111,18 +106,11 @@ class IschaemicStroke:
 
     def state(self, drawn: Values, subject: Subject, visit: Visit) -> Values:
         """Return the volume and the days since onset (``days_since_onset``; else one day at the first visit)."""
-        known = visit.attributes.get("days_since_onset")
-        days = float(known) if isinstance(known, int | float) else 1 + 365.25 * (visit.years_since_first or 0.0)
-        return {"volume_ml": own_volume_ml(visit), "days": days}
-
-    def aim(self, state: Values, volumes: Volumes) -> Volumes:
-        """Return ``volumes``: the population knows what is lost, and infarcts count as the tissue that they were."""
-        return volumes
+        usual = 1 + 365.25 * (visit.years_since_first or 0.0)
+        return {"volume_ml": own_volume_ml(visit), "days": read_number(visit.attributes, "days_since_onset", usual)}
 
     def lay(self, drawn: Values, state: Values, size_ml: float) -> Look:
         """Return the part of the territory where the field is highest."""
-        if size_ml <= 0:
-            return Look()
         box, field, levels = _draw_infarct(int(drawn["field_key"], 16), drawn["artery"], drawn["side"])
         whole = space.to_fractions(field, levels.at(size_ml), _EDGE)
         low = (box[0].start, box[1].start, box[2].start)

@@ -13,9 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from synth.nouns import Subject, Visit
-from synth.physics.anatomy import Volumes
 from synth.physics.diseases import space
-from synth.physics.diseases.base import Values
+from synth.physics.diseases.base import Disease, Values, read_number
 from synth.physics.grid import LESIONS
 from synth.physics.look import Look
 from synth.physics.overlay import WHITE, Part, crop_overlay
@@ -62,7 +61,7 @@ def _draw_field(key: int, deep: float) -> tuple[tuple[slice, slice, slice], spac
     return box, field, space.rank_levels(field, weight)
 
 
-class WhiteMatterHyperintensities:
+class WhiteMatterHyperintensities(Disease):
     """Hyperintensities presumed to be vascular; label: lesion. The load is ``hyperintensity_ml`` of a visit."""
 
     name = NAME
@@ -96,14 +95,8 @@ class WhiteMatterHyperintensities:
         """Return the load."""
         return {"volume_ml": _load_ml(visit)}
 
-    def aim(self, state: Values, volumes: Volumes) -> Volumes:
-        """Return ``volumes``: they are part of white matter."""
-        return volumes
-
     def lay(self, drawn: Values, state: Values, size_ml: float) -> Look:
         """Return the part of white matter where the field is highest."""
-        if size_ml <= 0:
-            return Look()
         box, field, levels = _draw_field(int(drawn["field_key"], 16), drawn["deep"])
         fractions = space.to_fractions(field, levels.at(size_ml), _WIDTH)
         low = tuple(one.start for one in box)
@@ -111,5 +104,4 @@ class WhiteMatterHyperintensities:
 
 
 def _load_ml(visit: Visit) -> float:
-    load = visit.attributes.get("hyperintensity_ml")
-    return float(load) if isinstance(load, int | float) else 0.0
+    return read_number(visit.attributes, "hyperintensity_ml", 0.0)
