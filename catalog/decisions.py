@@ -16,11 +16,11 @@ from typing import Any
 
 import duckdb
 
+from catalog.cohort_tables import REPORTS
 from catalog.home import Home, resolve_home
 from catalog.records import Decision, ReleaseRow, ScorecardRow
 from catalog.rows import dump_json, gate_from_row
 from catalog.scorecards import PREFIX, insert_scorecard, list_gates
-from catalog.tables import REPORTS
 from catalog.writer import find_snapshot, is_registered, open_writer, transaction
 from synth.errors import CatalogError
 from synth.nouns import GateResult, Report

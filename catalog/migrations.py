@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import duckdb
 
+from catalog.columns import Table, View
 from catalog.lake import quote
-from catalog.tables import TABLES, Table, View
+from catalog.tables import TABLES
 from catalog.views import VIEWS
 from synth.errors import CatalogError
 

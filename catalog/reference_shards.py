@@ -18,10 +18,11 @@ import pyarrow.parquet as pq
 
 from catalog.codec import encode_array, hash_array
 from catalog.home import Home, resolve_home
+from catalog.proved_files import HashingSink, read_proved, write_hashed
 from catalog.records import ReferenceShard
+from catalog.reference_tables import REFERENCE_PIXELS
 from catalog.rows import arrow_types, dump_json
-from catalog.shards import ROW_GROUP_BYTES, HashingSink, leaf_names, read_proved, write_hashed
-from catalog.tables import REFERENCE_PIXELS
+from catalog.shards import ROW_GROUP_BYTES, leaf_names
 from synth.errors import CatalogError
 from synth.nouns import Attribute, AttributeValue, ReferenceImage, RefusedItem
 

@@ -13,8 +13,8 @@ from catalog.home import Home, check_name, resolve_home
 from catalog.lake import ALIAS, LOCK_TIMEOUT_S, quote
 from catalog.records import ReferenceRow, ReferenceShard, ReferenceState
 from catalog.reference_shards import chain_shards
+from catalog.reference_tables import REFERENCE_IMAGES
 from catalog.rows import dump_json
-from catalog.tables import REFERENCE_IMAGES
 from catalog.writer import find_snapshot, open_writer, transaction
 from synth.errors import CatalogError, DamagedShardError
 from synth.nouns import RefusedItem

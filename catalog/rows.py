@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from catalog.codec import encode_array, hash_array
+from catalog.cohort_tables import PIXELS
+from catalog.columns import Table
 from catalog.preview import draw_preview
-from catalog.tables import PIXELS, Table
 from synth.errors import CatalogError
 from synth.nouns import AttributeValue, GateResult, Image, Measurement, Scan, ShardPlan, Subject, Visit
 

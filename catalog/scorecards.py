@@ -13,7 +13,7 @@ import duckdb
 from catalog.home import LONGEST_ID, Home, check_name, resolve_home
 from catalog.records import ScorecardRow
 from catalog.rows import dump_json
-from catalog.tables import SCORECARD_COPIES, SCORECARD_METRICS, SCORECARDS
+from catalog.scorecard_tables import SCORECARD_COPIES, SCORECARD_METRICS, SCORECARDS
 from catalog.writer import find_snapshot, insert_rows, open_writer, transaction
 from synth.errors import CatalogError
 from synth.nouns import GateResult

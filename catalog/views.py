@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from catalog.tables import (
-    COHORTS,
-    IMAGES,
-    MEASUREMENTS,
-    REFERENCE_IMAGES,
-    REFERENCE_SETS,
-    REFERENCE_TERMS,
-    SCANS,
-    SCORECARD_METRICS,
-    SCORECARDS,
-    SUBJECTS,
-    TABLES,
-    Column,
-    Table,
-    View,
-)
+from catalog.cohort_tables import COHORTS, IMAGES, MEASUREMENTS, SCANS, SUBJECTS
+from catalog.columns import Column, Table, View
+from catalog.reference_tables import REFERENCE_IMAGES, REFERENCE_SETS, REFERENCE_TERMS
+from catalog.scorecard_tables import SCORECARD_METRICS, SCORECARDS
+from catalog.tables import TABLES
 
 _STATUS_QUERY = """
     SELECT c.cohort_id, c.name, c.subjects, c.images,

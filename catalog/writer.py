@@ -15,12 +15,13 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
+from catalog.cohort_tables import IMAGES, SCANS, SUBJECTS
+from catalog.columns import Table
 from catalog.home import Home, check_name, explain_refusals, resolve_home, sync_file, sync_folder
 from catalog.lake import ALIAS, LOCK_TIMEOUT_S, lock_writer, open_read_write, quote
 from catalog.migrations import apply_migrations
 from catalog.records import CohortRow, ShardRecord
 from catalog.rows import dump_json
-from catalog.tables import IMAGES, SCANS, SUBJECTS, Table
 from synth.errors import CatalogError, DamagedShardError
 
 _SUBJECTS = {  # column of subjects -> where a shard has it, if not under the same name

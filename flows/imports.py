@@ -23,9 +23,9 @@ from catalog import (
     write_reference_shard,
 )
 from catalog.home import check_name
+from catalog.proved_files import hash_file, remove_abandoned_in
 from catalog.references import UNKNOWN, describe_conflict
 from catalog.rows import dump_json
-from catalog.shards import hash_file, remove_abandoned_in
 from flows.import_feed import read_items, read_plan
 from synth.errors import CatalogError
 from synth.nouns import Attribute, ReferenceImage, RefusedItem, Split

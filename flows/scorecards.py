@@ -31,10 +31,10 @@ from catalog import (
     commit_scorecard,
     open_catalog,
 )
+from catalog.cohort_tables import PIXELS
 from catalog.home import explain_refusals
 from catalog.rows import ATTRIBUTE_SCHEMA
 from catalog.shards import column_names
-from catalog.tables import PIXELS
 from flows.evaluation_attributes import share_attributes
 from flows.evaluation_sides import list_attributes, open_work_folder, read_reference_form, read_sides
 from flows.evaluation_sources import Choice, CohortSource, FileSource, Source, SplitSource, open_reference, open_source

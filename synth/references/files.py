@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from synth.nouns import RefusedItem
+from synth.references.columns import TableColumns, TableHints, find_columns
 from synth.references.items import BegunItem, FoundItem, Step
 from synth.references.limits import list_files, read_bytes, resolve_inside
 from synth.references.parquet import check_identity
@@ -17,10 +18,7 @@ from synth.references.plan import BadItemError, Budget, Options, PlannedAttribut
 from synth.references.tables import (
     TABLE_SUFFIXES,
     Rows,
-    TableColumns,
-    TableHints,
     count_patients,
-    find_columns,
     name_twice,
     note_patients,
     open_parquet,

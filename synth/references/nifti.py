@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from synth.nouns import RefusedItem
+from synth.references.columns import TableHints, find_columns
 from synth.references.items import BegunItem, FoundItem, Step, source_folder
 from synth.references.limits import list_files, read_bytes, resolve_inside
 from synth.references.plan import BadItemError, Budget, Options, PlannedAttribute, ReferenceError, ReferencePlan
-from synth.references.tables import TableHints, find_columns, read_names, read_text_table, read_values
+from synth.references.tables import read_names, read_text_table, read_values
 from synth.references.volumes import SUFFIXES, read_volume
 
 PARTICIPANTS = "participants.tsv"

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synth.nouns import RefusedItem
+from synth.references.columns import TableHints, find_columns
 from synth.references.items import BegunItem, FoundItem, Step
 from synth.references.pictures import axes_of, decode_picture, looks_like_picture
 from synth.references.plan import BadItemError, Budget, Options, ReferenceError, ReferencePlan, show_size
 from synth.references.tables import (
     Rows,
-    TableHints,
     count_patients,
-    find_columns,
     name_twice,
     note_patients,
     open_parquet,

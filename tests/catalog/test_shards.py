@@ -13,7 +13,7 @@ import pytest
 
 import catalog.shards as shards_module
 from catalog import damaged_shards, find_finished_shards, remove_abandoned, write_shard
-from catalog.shards import hash_file
+from catalog.proved_files import hash_file
 from synth.errors import CatalogError, PermanentError, StorageError
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from synth.references import ADAPTERS, choose_adapter, plan_reference
+from synth.references.columns import guess_unit
 from synth.references.plan import Budget, Options, ReferenceError
-from synth.references.tables import guess_unit
 from tests.synth.references.sources import (
     encode,
     make_pixels,
