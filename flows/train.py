@@ -128,7 +128,8 @@ def keep(job: Job, data: TrainingData, learned: Learned, measurer: Measurer | No
         about["few_steps"] = describe_distillation(teacher, job.spec.few_steps)
     draft = job.folder / "model"
     shutil.rmtree(draft, ignore_errors=True)
-    described = replace(model.description, about=about)
+    eight_bits = data.layout.intensity == "absolute"
+    described = replace(model.description, about=about, pixels="uint8" if eight_bits else "uint16")
     card = write_card(job.spec, data, about, curve)
     save_model(draft, described, model.network.state_dict(), half=True, card=card, measurer=measurer)
     kept = job.settings.home.models / keep_model(IMAGES, draft, job.settings.home.models)

@@ -8,7 +8,7 @@ import torch
 
 from synth.evaluation.images.networks import make_generator
 from synth.learned.conditions import Condition, ConditionCode
-from synth.learned.generator import ModelDescription, make_network
+from synth.learned.generator import ModelDescription, Pixels, make_network
 from synth.learned.maps import MapCode
 from synth.learned.model_files import save_model
 from synth.learned.networks import draw_weights
@@ -25,11 +25,17 @@ CONDITIONS = (
 )
 
 
-def make_tiny_model(folder: Path, seed: int = 0, shape: tuple[int, ...] = (8, 8), labels: MapCode | None = None) -> str:
+def make_tiny_model(
+    folder: Path,
+    seed: int = 0,
+    shape: tuple[int, ...] = (8, 8),
+    labels: MapCode | None = None,
+    pixels: Pixels = "uint16",
+) -> str:
     """Save a flow of 8 x 8 pictures (or of ``shape``, driven by ``labels``) to ``folder`` and return its hash."""
     description = ModelDescription(
         "tiny", KIND, shape, ArchitectureSpec(channels=(16,), attention=0, patch=2), SamplerSpec(steps=2),
-        ConditionCode(CONDITIONS), seed, map=labels,
+        ConditionCode(CONDITIONS), seed, map=labels, pixels=pixels,
     )  # fmt: skip
     network = make_network(description)
     generator = make_generator(seed, "tests/weights")

@@ -25,10 +25,9 @@ from synth.spec import CohortSpec
 
 if TYPE_CHECKING:  # they load torch
     from synth.learned.conditions import Condition
-    from synth.learned.generator import Generator, ModelDescription
+    from synth.learned.generator import Generator, ModelDescription, Pixels
     from synth.learned.redraws import Drawn
 
-WHITE = 65535  # stored value of intensity 1
 NONE = "none"  # no label of a set
 REDRAWS = 2  # times that a miss is drawn again, unless the recipe says otherwise
 
@@ -67,8 +66,9 @@ class LearnedEngine:
         """Any subject can be drawn: what the model does not know is not asked of it, and noted with the scan."""
 
     def image_bytes(self, spec: CohortSpec) -> int:
-        """Return the uncompressed bytes of one image (uint16)."""
-        return 2 * math.prod(self._find(spec).description.shape)
+        """Return the uncompressed bytes of one image."""
+        description = self._find(spec).description
+        return np.dtype(description.pixels).itemsize * math.prod(description.shape)
 
     def batch(self, spec: CohortSpec) -> int:
         """Return how many scans are drawn at once."""
@@ -134,7 +134,8 @@ class LearnedEngine:
         keys = [int(_string(scan, "noise_key"), 16) for scan in scans]
         assert self.models is not None  # a model was found there
         drawn = self.models.draw_images(generator, rows, keys, budget, maps)
-        return [_make_image(scan, one, budget) for scan, one in zip(scans, drawn, strict=True)]
+        pixels = generator.description.pixels
+        return [_make_image(scan, one, budget, pixels) for scan, one in zip(scans, drawn, strict=True)]
 
     def _find(self, spec: CohortSpec) -> Generator:
         if spec.imaging.model is None:
@@ -233,16 +234,17 @@ def _budget(scan: Scan) -> int:
     return int(scan.parameters["redraws"])
 
 
-def _make_image(scan: Scan, drawn: Drawn, budget: int) -> Image:
+def _make_image(scan: Scan, drawn: Drawn, budget: int, pixels: Pixels) -> Image:
     """Return a drawn image as it is stored, with what was read from it and how often it was drawn again."""
+    white = np.iinfo(pixels).max
     counted = (Measurement("redraws", "1", 0.0, float(drawn.redraws), float(budget)),) if drawn.measurements else ()
     return Image(
         image_id=f"{scan.scan_id}-0",
         scan=scan,
-        pixels=np.ascontiguousarray(np.round(np.clip(drawn.image, 0.0, 1.0) * WHITE).astype(np.uint16)),
+        pixels=np.ascontiguousarray(np.round(np.clip(drawn.image, 0.0, 1.0) * white).astype(pixels)),
         affine=None,
         spacing_mm=None,
-        intensity_scale=1.0 / WHITE,
+        intensity_scale=1.0 / white,
         intensity_unit="of the training images' white",
         masks={},
         measurements=(*drawn.measurements, *counted),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,11 +26,15 @@ from synth.nouns import Attribute, AttributeValue
 from synth.seeds import stream_from_key
 
 BATCH_PIXELS = 64 * 64 * 64  # of one call of the network
+Pixels = Literal["uint8", "uint16"]
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a model is: all but its weights. ``about`` holds plain facts of its training for readers."""
+    """What a model is: all but its weights. ``about`` holds plain facts of its training for readers.
+
+    ``pixels`` is the type that images are stored in: uint8 if those it learned from are, so that 255 is white in both.
+    """
 
     name: str
     kind: str
@@ -41,6 +45,7 @@ class ModelDescription:
     seed: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
     map: MapCode | None = None
+    pixels: Pixels = "uint16"
 
     @property
     def attributes(self) -> tuple[Attribute, ...]:

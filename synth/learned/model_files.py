@@ -22,7 +22,7 @@ from torch import Tensor
 
 from synth.errors import ModelError, StorageError
 from synth.learned.conditions import Condition, ConditionCode
-from synth.learned.generator import Generator, ModelDescription, make_network
+from synth.learned.generator import Generator, ModelDescription, Pixels, make_network
 from synth.learned.maps import MapCode
 from synth.learned.measurers import Measurer, read_measurer
 from synth.learned.recipe import ArchitectureSpec, SamplerSpec
@@ -69,6 +69,7 @@ class ModelDocument(_Part):
     weights_sha256: str
     measurers: list[dict[str, Any]] = []
     map: _Map | None = None
+    pixels: Pixels = "uint16"
     about: dict[str, Any]
 
 
@@ -102,6 +103,7 @@ def save_model(
         ),
         measurers=measurer.describe() if measurer else [],
         map=_Map(**asdict(description.map)) if description.map else None,
+        pixels=description.pixels,
         weights_sha256=hashlib.sha256(blob).hexdigest(),
         about=dict(description.about),
     )
@@ -182,7 +184,7 @@ def _describe(document: ModelDocument) -> ModelDescription:
     )
     return ModelDescription(
         document.name, document.kind, document.shape, document.architecture, document.sampler, code, document.seed,
-        document.about, MapCode(document.map.mask, document.map.names) if document.map else None,
+        document.about, MapCode(document.map.mask, document.map.names) if document.map else None, document.pixels,
     )  # fmt: skip
 
 

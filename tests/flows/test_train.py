@@ -84,7 +84,7 @@ def test_a_trained_model_is_kept_and_says_what_it_learned_from(trained: Trained)
     assert (result["steps"], result["finished"], result["address"]) == (20, True, "models:/discs@candidate")
     model = load_model(Path(result["folder"]), result["model"])
     about = model.description.about
-    assert about["reference"] == "discs"
+    assert (about["reference"], model.description.pixels) == ("discs", "uint8")
     assert about["train_images"] == result["train_images"] > 50
     with open_catalog(trained.home) as catalog:
         assert about["reference_fingerprint"] == catalog.reference("discs").fingerprint

@@ -75,6 +75,22 @@ def test_the_row_and_the_seed_decide_the_image(model: tuple[Path, str]) -> None:
     assert not np.array_equal(same, draw(person(), seed=10))
 
 
+def test_images_have_the_white_of_those_that_were_learned_from(model: tuple[Path, str], tmp_path: Path) -> None:
+    eight_bits = make_tiny_model(tmp_path / "tiny", pixels="uint8")
+    (tmp_path / "tiny").rename(tmp_path / eight_bits)
+    found = []
+    for place, sha256 in (model, (tmp_path, eight_bits)):
+        engine, spec = LearnedEngine(FolderShelf(place)), spec_of(sha256)
+        (image,) = engine.render(engine.draw_scans(spec, person()))
+        assert engine.image_bytes(spec) == image.pixels.nbytes
+        found.append(image)
+    deep, plain = found
+    assert (deep.pixels.dtype, plain.pixels.dtype) == (np.uint16, np.uint8)
+    np.testing.assert_allclose(
+        deep.pixels * deep.intensity_scale, plain.pixels * plain.intensity_scale, atol=0.51 / 255, rtol=0
+    )
+
+
 def test_recipes_that_a_model_cannot_follow_are_refused(model: tuple[Path, str]) -> None:
     place, sha256 = model
     engine = LearnedEngine(FolderShelf(place))
