@@ -20,8 +20,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synth.errors import PopulationError, suggest_nearest
+from synth.population.cleaning import Rule
 from synth.population.private_domain import PublicDomain
-from synth.population.records import Rule
 from synth.population.schema import Column, Kind, Schema
 
 MOST_VISITS = "most_visits"

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from catalog import open_catalog
 from synth.errors import PopulationError, suggest_nearest
-from synth.population.records import MAX_CATEGORIES, RESERVED
+from synth.population.cleaning import MAX_CATEGORIES
+from synth.population.records import RESERVED
 
 pc: Any = pyarrow.compute
 SUFFIXES = (".parquet", ".csv")

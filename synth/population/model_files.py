@@ -6,80 +6,44 @@ malice, and gives the same samples bit for bit.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import hashlib
-import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from synth.errors import PopulationError, StorageError
-from synth.population.chain import VISITS, ChainModel, Codings, Layout
-from synth.population.encoding import Coding
+from synth.population.chain import ChainModel
 from synth.population.model_checks import check_model
-from synth.population.schema import Column, Schema
-from synth.population.trees import Tree
+from synth.population.model_parts import (
+    ARRAYS_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    MODEL_FILE,
+    TREE_TYPES,
+    Arrays,
+    ModelDocument,
+    hash_parts,
+    put_together,
+    take_apart,
+)
 
-FORMAT: Literal["cohortium-population"] = "cohortium-population"
-FORMAT_VERSION = 1  # raise it when an older reader would misread what is written
-MODEL_FILE, ARRAYS_FILE = "model.json", "model.safetensors"
 MOST_JSON_BYTES = 64 << 20
 MOST_ARRAY_BYTES = 4 << 30
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG)
-_TREE_TYPES: dict[str, type[np.generic]] = {
-    "feature": np.int16,
-    "threshold": np.uint8,
-    "equal": np.bool_,
-    "left": np.int32,
-    "right": np.int32,
-    "leaf": np.int32,
-    "probability": np.float64,
-}
-Arrays = dict[str, NDArray[Any]]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TreeSize(_Part):
-    """How much of the joined arrays a tree is."""
-
-    nodes: int = Field(ge=1)
-    leaves: int = Field(ge=1)
-    codes: int = Field(ge=1)
-
-
-class ModelDocument(_Part):
-    """What ``model.json`` holds."""
-
-    format: Literal["cohortium-population"]
-    format_version: int
-    fingerprint: str
-    family: str
-    schema_: Schema = Field(alias="schema")
-    layout: Layout
-    deltas: dict[str, Literal["integer", "continuous"]]  # increments of clocks, by attribute
-    intervals: dict[str, int]  # how much of the joined borders each coding is, in order
-    trees: tuple[TreeSize, ...]
-    about: dict[str, Any]
 
 
 def fingerprint_model(model: ChainModel) -> str:
     """Return the SHA-256 of everything that a saved model holds."""
-    document, arrays = _take_apart(model)
-    return _hash(document, arrays)
+    document, arrays = take_apart(model)
+    return hash_parts(document, arrays)
 
 
 def is_model(folder: Path) -> bool:
@@ -97,8 +61,8 @@ def save_model(model: ChainModel, folder: Path, overwrite: bool = False) -> str:
         check_model(model)
     except PopulationError as error:
         raise PopulationError(f"the model cannot be saved: {error}.") from error
-    document, arrays = _take_apart(model)
-    document["fingerprint"] = _hash(document, arrays)
+    document, arrays = take_apart(model)
+    document["fingerprint"] = hash_parts(document, arrays)
     check_target(folder, overwrite)
     with explain_write(folder):
         draft = _name_beside(folder, "draft")
@@ -148,7 +112,7 @@ def load_model(folder: Path) -> ChainModel:
     try:
         document = _read_document(folder)
         arrays = _read_arrays(folder)
-        model = _put_together(document, arrays)
+        model = put_together(document, arrays)
         check_model(model)
         if fingerprint_model(model) != document.fingerprint:
             raise PopulationError("its contents do not have the fingerprint that it was saved with")
@@ -158,53 +122,6 @@ def load_model(folder: Path) -> ChainModel:
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
-
-
-def _take_apart(model: ChainModel) -> tuple[dict[str, Any], Arrays]:
-    """Return a model as JSON values (without fingerprint) and arrays."""
-    codings = _list_codings(model)
-    document = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "family": model.family,
-        "schema": model.schema.to_json(),
-        "layout": dataclasses.asdict(model.layout),
-        "deltas": {name: model.codings.deltas[name].column.kind for name in model.layout.clocks},
-        "intervals": {name: len(coding.low) for name, coding in codings.items()},
-        "trees": [
-            {"nodes": len(t.feature), "leaves": t.probability.shape[0], "codes": t.probability.shape[1]}
-            for t in model.trees
-        ],
-        "about": model.about,
-    }
-    arrays: Arrays = {
-        f"tree.{name}": np.concatenate([np.asarray(getattr(tree, name), dtype=kind).ravel() for tree in model.trees])
-        for name, kind in _TREE_TYPES.items()
-    }
-    for side in ("low", "high"):
-        borders = [np.asarray(getattr(coding, side), dtype=np.float64) for coding in codings.values()]
-        arrays[f"coding.{side}"] = np.concatenate([np.empty(0), *borders])
-    plain: dict[str, Any] = json.loads(json.dumps(document))  # tuples as lists, names as text
-    return plain, arrays
-
-
-def _list_codings(model: ChainModel) -> dict[str, Coding]:
-    """Return all codings by a name that tells attributes, increments and visits apart, in the order of the schema."""
-    codings = model.codings
-    return {
-        **{f"value {c.name}": codings.columns[c.name] for c in model.schema.columns if c.kind != "set"},
-        **{f"since {name}": codings.deltas[name] for name in model.layout.clocks},
-        **({VISITS: codings.visits} if codings.visits is not None else {}),
-    }
-
-
-def _hash(document: Mapping[str, Any], arrays: Arrays) -> str:
-    digest = hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -270,7 +187,7 @@ def _read_arrays(folder: Path) -> Arrays:
         arrays: Arrays = safetensors.numpy.load(_read(folder / ARRAYS_FILE, MOST_ARRAY_BYTES))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise PopulationError(f"{ARRAYS_FILE} is damaged ({error})") from error
-    wanted = {f"tree.{name}": kind for name, kind in _TREE_TYPES.items()}
+    wanted = {f"tree.{name}": kind for name, kind in TREE_TYPES.items()}
     wanted |= {"coding.low": np.float64, "coding.high": np.float64}
     if {name: array.dtype for name, array in arrays.items()} != {name: np.dtype(kind) for name, kind in wanted.items()}:
         raise PopulationError(f"{ARRAYS_FILE} does not hold the arrays of a model")
@@ -283,50 +200,3 @@ def _read(path: Path, most: int) -> bytes:
     if path.stat().st_size > most:
         raise PopulationError(f"{path.name} is larger than {most >> 20} MB")
     return path.read_bytes()
-
-
-def _put_together(document: ModelDocument, arrays: Arrays) -> ChainModel:
-    """Return the model of a document and its arrays, cut to the sizes that the document says."""
-    codings = _cut_codings(document, arrays)
-    trees = _cut_trees(document.trees, arrays)
-    return ChainModel(document.family, document.schema_, document.layout, codings, trees, document.about)
-
-
-def _cut_codings(document: ModelDocument, arrays: Arrays) -> Codings:
-    schema = document.schema_
-    columns = {c.name: c for c in schema.columns if c.kind != "set"}
-    deltas = {name: Column(f"{name} since", kind) for name, kind in document.deltas.items()}
-    named = {f"value {name}": column for name, column in columns.items()}
-    named |= {f"since {name}": column for name, column in deltas.items()}
-    named |= {VISITS: Column(VISITS, "integer")} if schema.repeated else {}
-    if set(named) != set(document.intervals):
-        raise PopulationError("its codings are not those of its attributes")
-    sizes = list(document.intervals.values())
-    low, high = _cut(arrays["coding.low"], sizes), _cut(arrays["coding.high"], sizes)
-    made = {
-        name: Coding(named[name], below, above)
-        for name, below, above in zip(document.intervals, low, high, strict=True)
-    }
-    return Codings(
-        {name: made[f"value {name}"] for name in columns},
-        {name: made[f"since {name}"] for name in deltas},
-        made.get(VISITS),
-    )
-
-
-def _cut_trees(sizes: tuple[TreeSize, ...], arrays: Arrays) -> tuple[Tree, ...]:
-    nodes = [size.nodes for size in sizes]
-    parts = {name: _cut(arrays[f"tree.{name}"], nodes) for name in _TREE_TYPES if name != "probability"}
-    chances = _cut(arrays["tree.probability"], [size.leaves * size.codes for size in sizes])
-    return tuple(
-        Tree(**{name: cut[k] for name, cut in parts.items()}, probability=chances[k].reshape(size.leaves, size.codes))
-        for k, size in enumerate(sizes)
-    )
-
-
-def _cut(joined: NDArray[Any], sizes: list[int]) -> list[NDArray[Any]]:
-    """Return consecutive parts of these sizes; raises PopulationError unless they are all there is."""
-    if any(size < 0 for size in sizes) or sum(sizes) != len(joined):
-        raise PopulationError(f"{ARRAYS_FILE} holds arrays of other lengths than {MODEL_FILE} says")
-    stops = np.cumsum([0, *sizes]).tolist()
-    return [joined[start:stop] for start, stop in itertools.pairwise(stops)]

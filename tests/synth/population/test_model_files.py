@@ -18,14 +18,8 @@ from synth.errors import PopulationError
 from synth.population import model_files
 from synth.population.chain import ChainModel
 from synth.population.families import FAMILIES, fit_model
-from synth.population.model_files import (
-    ARRAYS_FILE,
-    FORMAT_VERSION,
-    MODEL_FILE,
-    fingerprint_model,
-    load_model,
-    save_model,
-)
+from synth.population.model_files import fingerprint_model, load_model, save_model
+from synth.population.model_parts import ARRAYS_FILE, FORMAT_VERSION, MODEL_FILE
 from synth.population.records import prepare_records
 from synth.population.sampler import sample_records
 from synth.seeds import stream

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from synth.errors import PopulationError
-from synth.population.records import Rule, prepare_records
+from synth.population.cleaning import Rule
+from synth.population.records import prepare_records
 from tests.synth.population.people import LABELS, make_people, read_people
 
 ROWS = 60
