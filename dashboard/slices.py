@@ -16,13 +16,13 @@ from PIL import Image as PilImage
 from PIL import ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from catalog.preview import find_white
 from dashboard.words import LESION_COLOUR, TISSUE_COLOUR
 
 AXES = {"axial": (2, 0, 1), "coronal": (1, 0, 2), "sagittal": (0, 1, 2)}  # (cut, horizontal, vertical) axis
 PANEL_PX = 720
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # at the low and the high end of x, y and z
 _INK, _FAINT, _CROSS, _EDGE = (232, 236, 240), (150, 158, 168), (90, 190, 200), (58, 64, 72)
-_AIR = 0.1  # pixels below this share of the 99th percentile count as air
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,7 @@ def find_start(volume: Volume) -> tuple[int, int, int]:
 
 def find_window(volume: Volume) -> tuple[float, float]:
     """Return (level, window) that show tissue in mid to light grey; lesions may be brighter."""
-    high = float(np.percentile(volume.pixels, 99.0))
-    tissue = volume.pixels[volume.pixels > _AIR * high]
-    top = float(np.percentile(tissue, 97.0)) if tissue.size else 1.0
-    top = max(1.0, round(1.25 * top))
+    top = max(1.0, round(find_white(volume.pixels)))
     return round(top / 2), top
 
 

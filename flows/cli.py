@@ -153,12 +153,16 @@ def sql(
 
 @app.command()
 def replay(
-    image_ids: Annotated[list[str], typer.Argument(metavar="IMAGE_ID...", help="Images to regenerate.")],
+    wanted: Annotated[
+        list[str], typer.Argument(metavar="IMAGE_ID|COHORT...", help="Images, or cohorts by id or name, to regenerate.")
+    ],
+    sample: Annotated[int, typer.Option(min=0, help="Images drawn of each cohort; 0: all.")] = 12,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Regenerate images from their rows and compare pixels and masks bit for bit. Exit code 1 on a difference."""
-    found = importlib.import_module("flows.replay").replay_images(load_settings(home), image_ids)
+    replay_images = importlib.import_module("flows.replay").replay_images
+    found = replay_images(load_settings(home), wanted, sample, show_progress)
     if as_json:
         print_json([asdict(outcome) for outcome in found])
     else:

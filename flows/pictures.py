@@ -81,12 +81,15 @@ def _describe_session(session: dict[str, Any]) -> str:
     words += [session["diagnosis"]] if session["diagnosis"] is not None else []
     words += [f"{session['field_strength_t']:g} T"] if session["field_strength_t"] is not None else []
     others = read_attributes(session["attributes_json"])
-    words += [_write_value(value) for name, value in others.items() if name not in session and value is not None]
+    words += [_write_value(name, value) for name, value in others.items() if name not in session and value is not None]
     return f"{words[0]} {', '.join(words[1:])}"
 
 
-def _write_value(value: AttributeValue) -> str:
-    return " + ".join(value) or "none" if isinstance(value, tuple) else str(value)
+def _write_value(name: str, value: AttributeValue) -> str:
+    """Return a label as it is; a number, rounded, says what it is."""
+    if isinstance(value, tuple):
+        return " + ".join(value) or "none"
+    return value if isinstance(value, str) else f"{name.replace('_', ' ')} {value:.4g}"
 
 
 def _paste_lines(lines: list[tuple[str, list[tuple[str, Image.Image]]]]) -> Image.Image:

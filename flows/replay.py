@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
 
-from catalog import StoredImage, open_catalog
+from catalog import Catalog, StoredImage, open_catalog
+from flows.evaluation_sources import Choice, find_cohort
 from flows.settings import Settings
 from flows.shelf import FolderShelf
 from synth.engines import find_engine
@@ -15,6 +17,7 @@ from synth.errors import CatalogError
 from synth.nouns import Image
 from synth.numerics import numeric_profile
 
+Show = Callable[[int, int], AbstractContextManager[Callable[[int], None]]]  # (total, done) -> advance, as show_progress
 TOLERANCE = 2  # stored units; what another numeric profile may differ by
 
 
@@ -28,13 +31,32 @@ class Replay:
     note: str
 
 
-def replay_images(settings: Settings, image_ids: Sequence[str]) -> list[Replay]:
-    """Regenerate ``image_ids`` one by one and compare pixels and masks with the catalog's.
+def replay_images(settings: Settings, wanted: Sequence[str], sample: int = 0, show: Show | None = None) -> list[Replay]:
+    """Regenerate images one by one and compare pixels and masks with the catalog's.
 
-    Raises CatalogError for an unknown image or an engine version that is not installed.
+    ``wanted`` names images, or cohorts by id or name, of which ``sample`` images are drawn (0: all are taken). Raises
+    CatalogError for what is unknown or an engine version that is not installed.
     """
     with open_catalog(settings.home) as catalog:
-        return list(_replay_each(catalog.images(image_ids), settings.shelf))
+        image_ids = [image_id for name in wanted for image_id in _choose_images(catalog, name, sample)]
+        replays = _replay_each(catalog.images(image_ids), settings.shelf)
+        if show is None:
+            return list(replays)
+        found = []
+        with show(len(image_ids), 0) as advance:
+            for replayed in replays:
+                found.append(replayed)
+                advance(1)
+    return found
+
+
+def _choose_images(catalog: Catalog, name: str, sample: int) -> list[str]:
+    if not catalog.sql("SELECT count(*) FROM cohorts WHERE cohort_id = $1 OR name = $1", [name]).scalar():
+        return [name]
+    query = "SELECT image_id FROM images WHERE cohort_id = ? ORDER BY image_id"
+    found = [str(row[0]) for row in catalog.sql(query, [find_cohort(catalog, name)]).rows()]
+    drawn = Choice(limit=sample or None).draw(len(found))
+    return found if drawn is None else [found[place] for place in sorted(drawn)]
 
 
 def _replay_each(stored: Iterator[StoredImage], models: FolderShelf) -> Iterator[Replay]:

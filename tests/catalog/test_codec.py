@@ -63,8 +63,18 @@ def test_preview_shows_three_slices_upright_and_says_synthetic():
     assert png.size == (sum(widths), 80)
     grey = np.asarray(png)
     coronal = grey[:, widths[0] : widths[0] + widths[1]]
-    assert coronal[:35].min() == 255
+    assert coronal[:35].min() > 200
     assert coronal[45:].max() == 0
+
+
+def test_lesions_stand_out_of_tissue_in_a_preview():
+    pixels = np.zeros((40, 40, 40), np.uint16)
+    pixels[8:32, 8:32, 8:32] = 1000
+    pixels[18:22, 18:22, 18:22] = 1300
+    shown = np.asarray(PilImage.open(io.BytesIO(draw_preview("x-0", pixels, (1.0, 1.0, 1.0)))))
+    assert shown[0, 0] == 0
+    assert 180 < np.median(shown[shown > 100]) < 220
+    assert shown.max() > 235
 
 
 def test_preview_of_flat_and_of_2d_images():

@@ -26,7 +26,15 @@ def test_every_image_is_made_again_bit_for_bit(small_home, cohortium):
     assert outcome.code == 0, outcome.err
     assert [row["image_id"] for row in outcome.json()] == ids  # in the order given
     assert all(row["identical"] is True and row["largest_difference"] == 0 for row in outcome.json())
-    assert outcome.err == ""
+
+
+def test_some_or_all_images_of_a_cohort_are_chosen_by_its_id_or_name(small_home):
+    ids, settings = image_ids(small_home), load_settings(small_home)
+    with open_catalog(small_home) as catalog:
+        [[cohort_id, name]] = catalog.sql("SELECT cohort_id, name FROM cohorts").rows()
+    [drawn] = replay_images(settings, [cohort_id], sample=1)
+    assert drawn.identical
+    assert [one.image_id for one in replay_images(settings, [name, ids[0]])] == [*sorted(ids), ids[0]]
 
 
 def test_changed_parameter_is_found_and_exit_code_is_1(small_copy, cohortium, here):
