@@ -140,15 +140,15 @@ def judge_build(settings: Settings, spec: CohortSpec, cohort_id: str, tell: Any)
     asked = spec.evaluation
     if asked is None:
         return None
-    scorecards = importlib.import_module("flows.scorecards")  # with torch, which other builds do not load
-    request = scorecards.EvaluationRequest(
+    requests = importlib.import_module("flows.evaluation_request")  # with torch, which other builds do not load
+    request = requests.EvaluationRequest(
         images=cohort_id,
         reference=asked.reference,
         policy=find_policy(asked),
-        settings=scorecards.ScorecardSettings(features=asked.features, utility=asked.utility, seed=spec.seed),
-        choice=scorecards.Choice(kind=asked.kind or spec.imaging.contrasts[0], seed=spec.seed),
+        settings=requests.ScorecardSettings(features=asked.features, utility=asked.utility, seed=spec.seed),
+        choice=requests.Choice(kind=asked.kind or spec.imaging.contrasts[0], seed=spec.seed),
     )
-    return scorecards.judge_images(settings, request, tell)
+    return importlib.import_module("flows.scorecards").judge_images(settings, request, tell)
 
 
 def read_gates(catalog: Catalog, report_id: str) -> tuple[GateResult, ...]:

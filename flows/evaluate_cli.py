@@ -93,18 +93,18 @@ def evaluate(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     settings = load_settings(home, workers)
-    scorecards, plans = _load("flows.scorecards"), _load("synth.references.plan")
-    request = scorecards.EvaluationRequest(
+    requests, plans = _load("flows.evaluation_request"), _load("synth.references.plan")
+    request = requests.EvaluationRequest(
         images=images,
         reference=reference,
         policy=_load("synth.evaluation.policy").load_policy(policy),
-        settings=scorecards.ScorecardSettings(
+        settings=requests.ScorecardSettings(
             features=(*_split(features), *(f"file:{path}" for path in encoder or ())),
             families=_split(families),
             utility=utility,
             seed=seed,
         ),
-        choice=scorecards.Choice(kind, limit, seed),
+        choice=requests.Choice(kind, limit, seed),
         options=plans.Options(
             patient=patient,
             image=image,
@@ -118,7 +118,7 @@ def evaluate(
     )
     if dry_run:
         with _load("catalog").open_catalog(settings.home) as catalog:
-            show_plan(scorecards.describe_evaluation(catalog, request), as_json)
+            show_plan(_load("flows.scorecards").describe_evaluation(catalog, request), as_json)
         return
     with show_steps() as tell:
         result = _load("flows.evaluations").run_evaluation(settings, request, tell)

@@ -18,16 +18,8 @@ from filelock import FileLock, Timeout
 from catalog import Catalog, Home, Reference
 from catalog.home import explain_refusals, make_folder
 from flows.evaluation_attributes import Shared, share_attributes
-from flows.evaluation_sources import (
-    CONTRASTS,
-    Choice,
-    Source,
-    SourceImage,
-    SplitSource,
-    peek,
-    read_affine,
-    read_form,
-)
+from flows.evaluation_sources import SplitSource
+from flows.source_images import CONTRASTS, Choice, Source, SourceImage, peek, read_affine, read_form
 from synth.errors import StorageError
 from synth.evaluation.images.features.base import Tell
 from synth.evaluation.images.layout import Form, Layout, NotComparableError, choose_layout

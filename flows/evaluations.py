@@ -16,16 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from catalog import ReleaseRow, ensure_catalog, open_catalog
-from flows.evaluation_sources import CohortSource
-from flows.scorecards import (
-    EvaluationRequest,
-    Verdict,
-    check_request,
-    judge_images,
-    make_plain,
-    open_sides,
-    store_verdict,
-)
+from flows.cohort_source import CohortSource
+from flows.evaluation_request import EvaluationRequest
+from flows.scorecards import Verdict, check_request, judge_images, make_plain, open_sides, store_verdict
 from flows.server import local_server
 from flows.settings import Settings
 from synth.evaluation.images.features.base import Tell

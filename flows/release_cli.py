@@ -45,11 +45,11 @@ def withdraw(
 
 def decide(what: str, settings: Settings, cohort: str, signed: tuple[str, str], as_json: bool, dry_run: bool) -> None:
     """Release or withdraw a cohort in a person's name, or say what that would do."""
-    catalog, sources = importlib.import_module("catalog"), importlib.import_module("flows.evaluation_sources")
+    catalog, cohorts = importlib.import_module("catalog"), importlib.import_module("flows.cohort_source")
     if not dry_run and settings.home.metadata.is_file():
         catalog.ensure_catalog(settings.home)
     with catalog.open_catalog(settings.home) as opened:
-        cohort_id = sources.find_cohort(opened, cohort)
+        cohort_id = cohorts.find_cohort(opened, cohort)
         document = preview(opened, what, cohort_id, *signed) if dry_run else {}
     if not dry_run:
         by, reason = signed

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,20 +34,22 @@ from catalog.cohort_tables import PIXELS
 from catalog.home import explain_refusals
 from catalog.rows import ATTRIBUTE_SCHEMA
 from catalog.shards import column_names
+from flows.cohort_source import CohortSource
 from flows.evaluation_attributes import share_attributes
+from flows.evaluation_request import EvaluationRequest
 from flows.evaluation_sides import list_attributes, open_work_folder, read_reference_form, read_sides
-from flows.evaluation_sources import Choice, CohortSource, FileSource, Source, SplitSource, open_reference, open_source
+from flows.evaluation_sources import FileSource, SplitSource, open_reference, open_source
 from flows.settings import Settings
+from flows.source_images import Source
 from synth.evaluation.document.write import dump_json, write_document
 from synth.evaluation.images.features.base import Tell
 from synth.evaluation.images.measured import score_measured
 from synth.evaluation.images.report import ImageReport
-from synth.evaluation.images.scorecard import FAMILIES, ScorecardSettings, check_settings, evaluate_images
+from synth.evaluation.images.scorecard import check_settings, evaluate_images
 from synth.evaluation.metric import Score
-from synth.evaluation.policy import Policy, apply_policy
+from synth.evaluation.policy import apply_policy
 from synth.nouns import GateResult
 from synth.numerics import numeric_profile
-from synth.references.plan import Budget, Options
 
 DIGITS = 10  # of the hash in a scorecard's id
 LONGEST_SLUG = 100
@@ -58,54 +59,6 @@ _MEASURED = """
     WHERE m.cohort_id = $1 AND i.kind = $2
     AND i.image_id NOT IN (SELECT image_id FROM image_pairs WHERE cohort_id = $1) ORDER BY m.name, m.image_id
 """
-
-
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """What is judged against what, and how. ``images`` is a path, a cohort, or ``reference:NAME/SPLIT``."""
-
-    images: str
-    reference: str
-    policy: Policy
-    settings: ScorecardSettings
-    choice: Choice = field(default_factory=Choice)
-    options: Options = field(default_factory=Options)
-    budget: Budget = field(default_factory=Budget)
-    output: Path | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """Return what was asked for as plain JSON values, without paths."""
-        chosen = self.settings
-        return {
-            "images": Path(self.images).name if "/" in self.images and ":" not in self.images else self.images,
-            "reference": self.reference,
-            "features": [_name_features(name) for name in chosen.features],
-            "families": list(chosen.families),
-            "utility": chosen.utility,
-            "kind": self.choice.kind,
-            "limit": self.choice.limit,
-            "seed": chosen.seed,
-            "patient": self.options.patient,
-            "image": self.options.image,
-            "attributes": None if self.options.attributes is None else list(self.options.attributes),
-        }
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all images are judged in all families; a part of that decides about no cohort."""
-        return self.choice.limit is None and set(self.settings.families) == set(FAMILIES)
-
-    @property
-    def command(self) -> str:
-        """The command line that repeats the evaluation."""
-        asked = self.describe()
-        words = ["cohortium", "evaluate", str(asked["images"]), "--reference", self.reference]
-        words += ["--features", ",".join(asked["features"]), "--families", ",".join(asked["families"])]
-        words += ["--utility", asked["utility"], "--seed", str(asked["seed"])]
-        words += [
-            f"--{name}={asked[name]}" for name in ("kind", "limit", "patient", "image") if asked[name] is not None
-        ]
-        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -232,12 +185,6 @@ def _round_numbers(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _round_numbers(part) for key, part in value.items()}
     return [_round_numbers(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _name_features(name: str) -> str:
-    """Return features without the path of their file."""
-    kind, colon, path = name.partition(":")
-    return f"{kind}:{Path(path).name}" if colon else name
 
 
 def _read_measured(catalog: Catalog, source: Source) -> list[Score]:

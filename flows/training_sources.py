@@ -14,17 +14,10 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from catalog import Catalog
+from flows.cohort_source import CohortSource, find_cohort
 from flows.evaluation_sides import read_reference_form
-from flows.evaluation_sources import (
-    Choice,
-    CohortSource,
-    SourceImage,
-    find_cohort,
-    open_reference,
-    open_source,
-    read_affine,
-    read_form,
-)
+from flows.evaluation_sources import open_reference, open_source
+from flows.source_images import Choice, SourceImage, read_affine, read_form
 from synth.errors import ModelError, suggest_nearest
 from synth.evaluation.images.layout import Form
 from synth.learned.recipe import TrainSpec

@@ -11,11 +11,14 @@ from mlflow.tracking import MlflowClient
 
 from catalog import open_catalog, resolve_home
 from flows import evaluate_cli
+from flows.evaluation_request import EvaluationRequest
 from flows.evaluations import run_evaluation
-from flows.scorecards import Choice, EvaluationRequest, ScorecardSettings, name_scorecard
+from flows.scorecards import name_scorecard
 from flows.settings import load_settings
+from flows.source_images import Choice
 from flows.tracking import name_metric
 from synth.evaluation.document.write import INTERNAL_FILES, PUBLIC_FILES
+from synth.evaluation.images.scorecard import ScorecardSettings
 from synth.evaluation.metrics import find_metric
 from synth.evaluation.policy import load_policy
 from tests.flows.made_images import write_made, write_real

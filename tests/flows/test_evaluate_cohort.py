@@ -10,7 +10,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from catalog import open_catalog
-from flows.evaluation_sources import Choice, find_cohort, open_source
+from flows.cohort_source import find_cohort
+from flows.evaluation_sources import open_source
+from flows.source_images import Choice
 from synth.errors import CatalogError
 from synth.evaluation.images.layout import NotComparableError
 from tests.conftest import SMALL

@@ -10,7 +10,8 @@ from filelock import FileLock
 from catalog import open_catalog, resolve_home
 from flows.evaluation_attributes import share_attributes
 from flows.evaluation_sides import open_work_folder, read_sides
-from flows.evaluation_sources import Choice, SourceImage, open_reference, open_source
+from flows.evaluation_sources import open_reference, open_source
+from flows.source_images import Choice, SourceImage
 from synth.errors import PermanentError
 from synth.evaluation.images.features.base import tell_nobody
 from synth.evaluation.images.layout import NotComparableError
