@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from catalog import Catalog, StoredImage, open_catalog
-from flows.evaluation_sources import Choice, find_cohort
+from flows.cohort_source import find_cohort
 from flows.settings import Settings
 from flows.shelf import FolderShelf
+from flows.source_images import Choice
 from synth.engines import find_engine
 from synth.errors import CatalogError
 from synth.nouns import Image

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from synth.evaluation.images.bench import sample_indices
 from synth.evaluation.images.features.base import FeatureExtractor, Tell, compute_features
 from synth.evaluation.images.features.registry import make_extractor
-from synth.evaluation.images.frechet import find_directions, find_moments, gaussian_distance
 from synth.evaluation.images.layout import Floats32
+from synth.evaluation.images.quality.frechet import find_directions, find_moments, gaussian_distance
 from synth.evaluation.images.resampling import PAIRS, centred_interval, draw_halves, spread_of_halves
 from synth.evaluation.images.sets import ImageSet, RealImages, join_sets
 from synth.evaluation.images.sides import Side

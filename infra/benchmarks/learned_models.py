@@ -41,12 +41,13 @@ from learned_speed import compare_speed
 from flows.settings import load_settings
 from flows.training_data import TrainingData
 from synth.evaluation.images.adherence import Judges, measure_adherence
-from synth.evaluation.images.diversity import measure_diversity
-from synth.evaluation.images.fidelity import measure_fidelity
+from synth.evaluation.images.quality.diversity import measure_diversity
+from synth.evaluation.images.quality.fidelity import measure_fidelity
 from synth.evaluation.images.scorecard import FEATURES
 from synth.evaluation.images.sets import ImageSet, RealImages
 from synth.evaluation.images.tasks import find_tasks
-from synth.evaluation.images.utility import UtilitySettings, measure_utility
+from synth.evaluation.images.utility.measure import measure_utility
+from synth.evaluation.images.utility.settings import UtilitySettings
 from synth.evaluation.metric import Score
 from synth.learned.generator import Generator
 from synth.learned.model_files import load_model

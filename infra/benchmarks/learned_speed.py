@@ -15,9 +15,9 @@ from monai.networks.schedulers.ddim import DDIMScheduler
 
 from flows.training_data import TrainingData
 from synth.errors import ModelError
-from synth.evaluation.images.fidelity import measure_fidelity
-from synth.evaluation.images.kernels import compare_kernels
 from synth.evaluation.images.layout import Floats32
+from synth.evaluation.images.quality.fidelity import measure_fidelity
+from synth.evaluation.images.quality.kernels import compare_kernels
 from synth.evaluation.images.sets import make_image_set
 from synth.evaluation.images.sides import Side
 from synth.learned.ddpm import _SCHEDULE

@@ -54,10 +54,10 @@ def draw_features(kind: str, count: int, dimensions: int) -> tuple[np.ndarray, n
 def list_work(side: str) -> dict[str, Callable[[np.ndarray, np.ndarray], list[float]]]:
     """Return what a side does, by name; its modules are imported here, so that each process has only its own."""
     if side == "ours":
-        from synth.evaluation.images.frechet import measure_frechet
-        from synth.evaluation.images.kernels import measure_kernels
-        from synth.evaluation.images.neighbourhoods import compute_prdc
-        from synth.evaluation.images.neighbours import nearest_neighbours
+        from synth.evaluation.images.quality.frechet import measure_frechet
+        from synth.evaluation.images.quality.kernels import measure_kernels
+        from synth.evaluation.images.quality.neighbourhoods import compute_prdc
+        from synth.evaluation.images.quality.neighbours import nearest_neighbours
         from synth.evaluation.images.sides import Side
 
         def find_radii(_: np.ndarray, real: np.ndarray) -> list[float]:

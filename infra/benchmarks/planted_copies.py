@@ -6,8 +6,9 @@
 In each split 60 % of the patients train, the others are unseen; made-up images (draws of a Gaussian in 150 principal
 components of the training images, with their mean fine detail) fill the training side up to 5,000. One half of the
 unseen patients sets the threshold, alarms are counted in the other, and the other way round. Copies of 50 real training
-images are planted in every way of synth/evaluation/images/planted.py, and turned and cropped by the nearest pixel.
-Intervals are those of as many draws as there are patients (Clopper and Pearson). ``scale`` is about time and memory.
+images are planted in every way of synth/evaluation/images/copies/planted.py, and turned and cropped by the nearest
+pixel. Intervals are those of as many draws as there are patients (Clopper and Pearson). ``scale`` is about time and
+memory.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import torch
 from PIL import Image
 from scipy import ndimage, stats
 
-from synth.evaluation.images.copies import CopySearch, calibrate_threshold, find_copies, make_copy_search
-from synth.evaluation.images.copies_threshold import Threshold, find_planted
+from synth.evaluation.images.copies.planted import ALTERATIONS, ANGLE, CROP, HARDER, plant_copies
+from synth.evaluation.images.copies.scores import find_copies
+from synth.evaluation.images.copies.search import CopySearch, make_copy_search
+from synth.evaluation.images.copies.threshold import Threshold, calibrate_threshold, find_planted
 from synth.evaluation.images.layout import Floats32, Form, Layout, bring_to_layout
-from synth.evaluation.images.planted import ALTERATIONS, ANGLE, CROP, HARDER, plant_copies
 from synth.evaluation.images.report import Pair
 from synth.evaluation.images.sets import ImageSet, join_sets, make_image_set
 from synth.seeds import stream

@@ -39,9 +39,9 @@ from learned_data import (
 )
 
 from synth.evaluation.images.sets import ImageSet, RealImages, join_sets
-from synth.evaluation.images.utility import UtilityResult, UtilitySettings, measure_utility
-from synth.evaluation.images.utility_scores import Judge
-from synth.evaluation.images.utility_settings import TrainingSettings
+from synth.evaluation.images.utility.measure import measure_utility
+from synth.evaluation.images.utility.scores import Judge, UtilityResult
+from synth.evaluation.images.utility.settings import TrainingSettings, UtilitySettings
 from synth.evaluation.metric import Score
 from synth.learned.conditions import list_rows
 from synth.learned.generator import Generator

@@ -22,7 +22,8 @@ from PIL import Image
 
 from synth.evaluation.images.layout import Layout
 from synth.evaluation.images.sets import ImageSet, RealImages, make_image_set
-from synth.evaluation.images.utility import UtilitySettings, measure_utility
+from synth.evaluation.images.utility.measure import measure_utility
+from synth.evaluation.images.utility.settings import UtilitySettings
 from synth.nouns import Attribute
 from synth.seeds import stream
 

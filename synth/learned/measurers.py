@@ -21,8 +21,8 @@ from synth.evaluation.images.layout import Floats32
 from synth.evaluation.images.networks import Trunk, initialise_parameters, make_generator, make_linear
 from synth.evaluation.images.sets import ImageSet, make_image_set
 from synth.evaluation.images.tasks import Task, find_tasks
-from synth.evaluation.images.utility_settings import TrainingSettings
-from synth.evaluation.images.utility_training import Phase, Pool, choose_grid, load_pixels, predict, train_network
+from synth.evaluation.images.utility.settings import TrainingSettings
+from synth.evaluation.images.utility.training import Phase, Pool, choose_grid, load_pixels, predict, train_network
 from synth.evaluation.ranks import RESAMPLES, Floats, Interval, auc_interval
 from synth.nouns import AttributeValue, Measurement
 from synth.seeds import stream

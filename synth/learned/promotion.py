@@ -17,10 +17,10 @@ import numpy as np
 from synth.errors import ModelError
 from synth.evaluation.images.features.base import Tell, compute_features, tell_nobody
 from synth.evaluation.images.features.registry import make_extractor
-from synth.evaluation.images.fidelity import LEAST_PATIENTS
-from synth.evaluation.images.kernels import compare_kernels
 from synth.evaluation.images.layout import Floats32
-from synth.evaluation.images.losses import Losses
+from synth.evaluation.images.privacy.losses import Losses
+from synth.evaluation.images.quality.fidelity import LEAST_PATIENTS
+from synth.evaluation.images.quality.kernels import compare_kernels
 from synth.evaluation.images.report import ImageReport
 from synth.evaluation.images.scorecard import ScorecardSettings, evaluate_images
 from synth.evaluation.images.sets import ImageSet, RealImages, join_sets, make_image_set

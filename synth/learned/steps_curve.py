@@ -14,8 +14,8 @@ import numpy as np
 
 from synth.evaluation.images.features.base import Tell, compute_features, tell_nobody
 from synth.evaluation.images.features.pixels import fit_pixels
-from synth.evaluation.images.fidelity import LEAST_PATIENTS
-from synth.evaluation.images.kernels import measure_kernels
+from synth.evaluation.images.quality.fidelity import LEAST_PATIENTS
+from synth.evaluation.images.quality.kernels import measure_kernels
 from synth.evaluation.images.sets import ImageSet, RealImages, make_image_set
 from synth.evaluation.images.sides import Side, explain_unmeasurable
 from synth.learned.conditions import list_rows

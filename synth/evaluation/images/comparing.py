@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from synth.evaluation.images.bench import Bench, sample_indices
-from synth.evaluation.images.diversity import measure_diversity, measure_ms_ssim
-from synth.evaluation.images.fidelity import measure_fidelity
+from synth.evaluation.images.quality.diversity import measure_diversity, measure_ms_ssim
+from synth.evaluation.images.quality.fidelity import measure_fidelity
 from synth.evaluation.images.sets import ImageSet
 from synth.evaluation.images.subgroups import LEAST_IMAGES, Subgroup
 from synth.evaluation.images.tasks import find_tasks

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from synth.evaluation.images.bench import Bench, sample_indices
-from synth.evaluation.images.diversity import measure_diversity
-from synth.evaluation.images.fidelity import measure_fidelity
+from synth.evaluation.images.quality.diversity import measure_diversity
+from synth.evaluation.images.quality.fidelity import measure_fidelity
 from synth.evaluation.images.report import Control
 from synth.evaluation.images.sides import Side
 from synth.evaluation.metric import Score

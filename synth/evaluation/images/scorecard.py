@@ -28,21 +28,21 @@ from synth.evaluation.images.comparing import (
     measure_sameness,
 )
 from synth.evaluation.images.controls import check_duplicates, check_floor
-from synth.evaluation.images.diversity import measure_ms_ssim
 from synth.evaluation.images.features.base import Tell, tell_nobody
 from synth.evaluation.images.features.registry import FeatureSettings
 from synth.evaluation.images.layout import Floats32
-from synth.evaluation.images.losses import Losses
 from synth.evaluation.images.metrics import IMAGE_METRICS
-from synth.evaluation.images.neighbours import nearest_neighbours
-from synth.evaluation.images.privacy import Privacy, measure_privacy
+from synth.evaluation.images.privacy.family import Privacy, measure_privacy
+from synth.evaluation.images.privacy.losses import Losses
+from synth.evaluation.images.quality.diversity import measure_ms_ssim
+from synth.evaluation.images.quality.neighbours import nearest_neighbours
 from synth.evaluation.images.report import Control, ImageReport
 from synth.evaluation.images.sets import ImageSet, RealImages
 from synth.evaluation.images.subgroups import Subgroup, find_subgroups, measure_gaps, measure_representation
 from synth.evaluation.images.tasks import find_tasks
-from synth.evaluation.images.utility import measure_utility
-from synth.evaluation.images.utility_scores import measure_utility_gaps
-from synth.evaluation.images.utility_settings import UtilitySettings
+from synth.evaluation.images.utility.measure import measure_utility
+from synth.evaluation.images.utility.scores import measure_utility_gaps
+from synth.evaluation.images.utility.settings import UtilitySettings
 from synth.evaluation.metric import Family, Score
 from synth.evaluation.ranks import Interval
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synth.evaluation.images.privacy.targets import Targets, choose_targets
 from synth.evaluation.images.sides import Side
-from synth.evaluation.images.targets import Targets, choose_targets
 from synth.seeds import stream
 
 DIMENSIONS = 12

@@ -18,7 +18,7 @@ from synth.evaluation.images.features.registry import FeatureSettings
 from synth.evaluation.images.report import ImageReport
 from synth.evaluation.images.scorecard import FAMILIES, ScorecardSettings, check_settings, evaluate_images
 from synth.evaluation.images.sets import ImageSet, RealImages
-from synth.evaluation.images.utility_settings import TrainingSettings, UtilitySettings
+from synth.evaluation.images.utility.settings import TrainingSettings, UtilitySettings
 from synth.evaluation.metric import Family
 from synth.evaluation.metrics import METRICS, find_metric
 from synth.evaluation.policy import apply_policy, load_policy
