@@ -21,8 +21,8 @@ from synth.evaluation.document.write import INTERNAL_FILES, PUBLIC_FILES
 from synth.evaluation.images.scorecard import ScorecardSettings
 from synth.evaluation.metrics import find_metric
 from synth.evaluation.policy import load_policy
+from tests.flows.importing import run_import
 from tests.flows.made_images import write_made, write_real
-from tests.flows.test_import import run_import
 
 QUICK = ("--features", "pixels", "--utility", "off")
 POLICY = """

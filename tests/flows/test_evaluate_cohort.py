@@ -16,8 +16,8 @@ from flows.source_images import Choice
 from synth.errors import CatalogError
 from synth.evaluation.images.layout import NotComparableError
 from tests.conftest import SMALL
+from tests.flows.importing import run_import
 from tests.flows.made_images import write_heads
-from tests.flows.test_import import run_import
 
 EVALUATION = """
 [evaluation]

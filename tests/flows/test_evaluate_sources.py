@@ -17,8 +17,8 @@ from synth.evaluation.images.features.base import tell_nobody
 from synth.evaluation.images.layout import NotComparableError
 from synth.nouns import Attribute, RefusedItem
 from synth.references.plan import Options, ReferenceError
+from tests.flows.importing import run_import
 from tests.flows.made_images import draw_disc, sex_of, write_heads, write_made, write_real
-from tests.flows.test_import import run_import
 from tests.synth.references.sources import encode, make_pixels, write_parquet
 
 

@@ -1,11 +1,10 @@
-"""Laws of conditioning: the nearest mix, the smallest conflict, exact rounding, weights that lead back, the shuffle."""
+"""Laws of conditioning: the nearest mix, the smallest conflict, exact rounding, weights that lead back."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from synth.errors import PopulationError
-from synth.population import find_population
 from synth.population.conditioning import (
     Cells,
     Counts,
@@ -24,12 +22,8 @@ from synth.population.conditioning import (
     effective_sample_size,
     solve_mix,
 )
-from synth.population.permutation import permute_index
-from synth.population.prevalence import AGES_YEARS, source_table
-from synth.population.recipe import make_plan
 from synth.population.rounding import EXACT_GROUPS, round_counts
-from synth.seeds import stream_from_key, stream_key
-from synth.spec import CohortSpec
+from synth.seeds import stream_from_key
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True)
 SHAPE = (2, 3, 4)
@@ -299,138 +293,3 @@ def test_effective_sample_size_is_that_of_kish() -> None:
     assert effective_sample_size(np.array([0.0]), np.array([5])) == 0
     with pytest.raises(PopulationError, match="no weights lead back"):
         design_weights(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-
-
-# ----------------------------------------------------------------------------------------------------------- shuffle
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.integers(1, 5000) | st.sampled_from([2**k + d for k in range(1, 13) for d in (-1, 0, 1)]), st.integers(0, 9))
-def test_the_shuffle_is_a_bijection_of_which_slices_equal_the_whole(total: int, seed: int) -> None:
-    key = stream_key(seed, -1, -1, "test")
-    whole = permute_index(np.arange(total), total, key)
-    assert sorted(whole.tolist()) == list(range(total))
-    start, stop = total // 3, total // 3 + total // 5
-    assert permute_index(np.arange(start, stop), total, key).tolist() == whole[start:stop].tolist()
-
-
-@pytest.mark.parametrize("total", [10**9, 2**30, 2**30 + 1, 10**15, 2**62])
-def test_the_shuffle_of_very_many_stays_inside_and_apart(total: int) -> None:
-    key = stream_key(1, -1, -1, "test")
-    index = np.arange(20_000) * (total // 20_000)
-    found = permute_index(index, total, key)
-    assert len(np.unique(found)) == len(index)
-    assert 0 <= found.min() <= found.max() < total
-    assert np.mean(found / total) == pytest.approx(0.5, abs=0.01)
-    assert abs(np.corrcoef(index / total, found / total)[0, 1]) < 0.03
-
-
-@pytest.mark.parametrize("total", [3, 5, 12])
-def test_every_place_is_equally_likely_for_every_subject(total: int) -> None:
-    keys = 3000
-    index = np.arange(total)
-    seen = np.zeros((total, total))
-    for seed in range(keys):
-        seen[index, permute_index(index, total, stream_key(seed, -1, -1, "test"))] += 1
-    chi_squared = ((seen - keys / total) ** 2 / (keys / total)).sum()
-    freedom = (total - 1) ** 2
-    assert chi_squared < freedom + 5 * np.sqrt(2 * freedom)
-
-
-def test_the_shuffle_is_the_same_in_every_version() -> None:
-    assert permute_index(np.arange(8), 8, 42).tolist() == [2, 7, 5, 3, 6, 0, 4, 1]
-    assert permute_index(np.array([999_999_999]), 10**9, 42).tolist() == [167_615_317]
-
-
-@pytest.mark.parametrize(("index", "total"), [([5], 5), ([-1], 5), ([0], 0), ([0], 2**62 + 1)])
-def test_indices_outside_are_refused(index: list[int], total: int) -> None:
-    with pytest.raises(PopulationError, match=r"stay within it|1 to 2\*\*62"):
-        permute_index(np.array(index), total, 1)
-
-
-# ------------------------------------------------------------------------------------------------- the adult brain
-
-
-def make_spec(subjects: int, **population: Any) -> CohortSpec:
-    return CohortSpec.model_validate({"name": "t", "subjects": subjects, "seed": 3, "population": population})
-
-
-YOUNG_WOMEN = {
-    "diagnosis": "multiple-sclerosis",
-    "share": 0.12,
-    "where": {"sex": ["F"], "age_years": [20, 40]},
-}
-ASKED = {
-    "targets": {"sex": {"F": 0.6}, "diagnosis": {"multiple-sclerosis": 0.2}, "age_years": {"20-40": 0.5}},
-    "prevalence": [YOUNG_WOMEN],
-}
-
-
-def test_age_bands_and_conditional_prevalences_are_met_together() -> None:
-    spec = make_spec(500, **ASKED)
-    adult = find_population("adult-brain")
-    adult.check(spec)
-    drawn = adult.draw_subjects(spec, "c", 0, 500)
-    women = [s for s in drawn if s.sex == "F"]
-    young = [s for s in women if 20 <= s.age_years < 40]
-    assert abs(len(women) - 300) <= 0.5
-    assert abs(sum(20 <= s.age_years < 40 for s in drawn) - 250) <= 0.5
-    assert abs(sum(s.diagnosis == "multiple-sclerosis" for s in drawn) - 100) <= 0.5
-    assert abs(sum(s.diagnosis == "multiple-sclerosis" for s in young) - 0.12 * len(young)) <= 0.5
-    shares = adult.expected_shares(spec)
-    assert shares["age_years"] == {"20-40": 0.5}
-    assert shares["prevalence"] == {"multiple-sclerosis where sex F, age_years 20-40": 0.12}
-    assert sum(shares["sex"].values()) == pytest.approx(1, abs=1e-9)
-
-
-def test_weighted_prevalence_of_a_plan_is_that_of_the_source() -> None:
-    """MS among young women, asked for some 40 times its natural share, comes back within its 95 % interval."""
-    drawn = find_population("adult-brain").draw_subjects(make_spec(2000, **ASKED), "c", 0, 2000)
-    weights = np.array([s.design_weight for s in drawn])
-    ill = np.array([s.diagnosis == "multiple-sclerosis" for s in drawn])
-    source, young = source_table(), (AGES_YEARS >= 20) & (AGES_YEARS < 40)
-    inside = np.array([s.sex == "F" and 20 <= s.age_years < 40 for s in drawn])
-    for mask, truth in (
-        (np.ones(2000, bool), source[:, 1].sum()),
-        (inside, source[0, 1, young].sum() / source[0][:, young].sum()),
-    ):
-        found = weights[mask] @ ill[mask] / weights[mask].sum()
-        size = effective_sample_size(weights[mask], np.ones(int(mask.sum())))
-        assert abs(found - truth) <= 1.96 * np.sqrt(truth * (1 - truth) / size)
-        assert found == pytest.approx(truth, rel=1e-3)  # the counts themselves are balanced, so far nearer than that
-        assert ill[mask].mean() > 10 * truth
-
-
-def test_the_plan_says_how_much_the_weights_cost() -> None:
-    plan, natural = make_plan(make_spec(1000, **ASKED)), make_plan(make_spec(1000))
-    assert plan.design_weight @ plan.counts == pytest.approx(1000, abs=1e-6)
-    assert effective_sample_size(natural.design_weight, natural.counts) == pytest.approx(1000)
-    assert 300 < effective_sample_size(plan.design_weight, plan.counts) < 900
-
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"targets": {"age_years": {"10-20": 0.5}}}, "targets.age_years: [10, 20] is outside the modelled ages"),
-    ({"prevalence": [{"diagnosis": "MS", "share": 0.1}]}, "prevalence.diagnosis: 'MS' is not known. Did you mean"),
-    ({"prevalence": [{**YOUNG_WOMEN, "where": {"sex": ["female"]}}]}, "Did you mean 'F'?"),
-    ({"where": {"sex": ["M"]}, "prevalence": [YOUNG_WOMEN]},
-     "prevalence multiple-sclerosis = 0.12 where sex F, age_years 20-40: the population has nobody in that stratum"),
-    ({"targets": {"diagnosis": {"multiple-sclerosis": 0.01}},
-      "prevalence": [{"diagnosis": "multiple-sclerosis", "share": 0.2}]},
-     "targets.diagnosis.multiple-sclerosis = 0.01; prevalence multiple-sclerosis = 0.2"),
-    ({"targets": {"sex": {"F": 0.5}, "age_years": {"20-40": 0.9}, "diagnosis": {"alzheimer-disease": 0.3}}},
-     "leaves: targets.diagnosis.alzheimer-disease = 0.3; targets.age_years.20-40 = 0.9. Relax or drop"),
-    ({"where": {"age_years": [18, 22]}, "prevalence": [YOUNG_WOMEN]}, ""),
-    ({"targets": {"age_years": {"85-95": 0.001}}}, "targets.age_years.85-95 = 0.001: a share of 0.001 of 40 subjects"),
-    ({"prevalence": [{**YOUNG_WOMEN, "share": 0.02}]}, "subjects in its stratum is no subject. Ask for a larger share"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("population", "words"), REFUSED, ids=[words[:40] for _, words in REFUSED])
-def test_impossible_recipes_are_refused_with_a_reason(population: dict[str, Any], words: str) -> None:
-    spec = make_spec(40, **population)
-    if not words:
-        find_population("adult-brain").check(spec)
-        return
-    with pytest.raises(PopulationError) as caught:
-        find_population("adult-brain").check(spec)
-    assert words in str(caught.value)
