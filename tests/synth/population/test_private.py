@@ -2,84 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import beta
 
 from synth.errors import PopulationError
-from synth.population.chain import ChainModel
-from synth.population.families import FAMILIES, fit_model
+from synth.population.families import fit_model
 from synth.population.model_files import load_model, save_model
-from synth.population.private import SHARES, PrivateFamily, _Measurement
+from synth.population.private import SHARES, PrivateFamily
 from synth.population.private_counts import (
     Table,
-    bound_change,
-    choose_rows,
-    count_tables,
     find_epsilon,
     find_rho,
     release_tables,
 )
 from synth.population.private_domain import PublicDomain, encode_public
-from synth.population.private_estimates import split_tree
 from synth.population.records import Records, prepare_records
 from synth.population.sampler import draw_codes, sample_records
 from synth.population.schema import Column, Schema
-from synth.seeds import stream
-
-SITES = ("north", "south", "west")
-LABELS = ("cough", "fever", "rash")
-SCHEMA = Schema(
-    (
-        Column("age", "integer", low=0, high=99),
-        Column("sex", "categorical", ("F", "M"), static=True),
-        Column("site", "categorical", SITES, missing=True),
-        Column("dose", "continuous", low=0.0, high=10.0, missing=True),
-        Column("signs", "set", LABELS),
-    ),
-    repeated=True,
-)
-DOMAIN = PublicDomain(SCHEMA, {"age": 20.0}, most_visits=12)
-Row = tuple[int, str, str | None, float | None, list[str]]
-
-
-def make_records(patients: list[list[Row]], schema: Schema = SCHEMA) -> Records:
-    people = [number for number, rows in enumerate(patients) for _ in rows]
-    visits = [place for rows in patients for place in range(len(rows))]
-    columns = list(zip(*[row for rows in patients for row in rows], strict=True)) or [[]] * 5
-    kinds = (pa.int64(), pa.string(), pa.string(), pa.float64(), pa.list_(pa.string()))
-    arrays = {name: pa.array(c, kind) for name, c, kind in zip(SCHEMA.names, columns, kinds, strict=True)}
-    return Records(
-        pa.table({"patient": pa.array(people, pa.int64()), "visit": pa.array(visits, pa.int32()), **arrays}), schema
-    )
-
-
-def draw_patients(count: int, seed: int = 5) -> list[list[Row]]:
-    """Women are older, the south gives higher doses, fever comes with cough, and signs stay."""
-    rng = stream(seed, 0, 0, "test/private")
-    patients = []
-    for _ in range(count):
-        sex = "FM"[int(rng.random() < 0.4)]
-        age = int(rng.integers(40, 90) if sex == "F" else rng.integers(10, 60))
-        site = SITES[int(rng.choice(3, p=[0.6, 0.3, 0.1]))]
-        signs = [label for label, p in zip(LABELS, (0.3, 0.0, 0.1), strict=True) if rng.random() < p]
-        signs += ["fever"] if rng.random() < (0.8 if "cough" in signs else 0.1) else []
-        rows: list[Row] = []
-        for visit in range(int(rng.choice([1, 2, 5], p=[0.6, 0.3, 0.1]))):
-            dose = None if rng.random() < 0.1 else float(rng.uniform(5, 10) if site == "south" else rng.uniform(0, 5))
-            rows.append((age + visit, sex, site, dose, signs))
-        patients.append(rows)
-    return patients
+from tests.synth.population.private_people import DOMAIN, LABELS, SITES, Row, draw_patients, make_records
 
 
 @pytest.fixture(scope="module")
@@ -125,117 +70,6 @@ def test_noise_has_the_spread_that_was_paid_for() -> None:
 def test_a_budget_without_sense_is_refused(patients: list[list[Row]], bad: dict[str, float]) -> None:
     with pytest.raises(PopulationError, match=next(iter(bad))):
         fit_model(make_records(patients[:50]), PrivateFamily(DOMAIN, **bad))  # type: ignore[arg-type]
-
-
-# ------------------------------------------------------------------------------------------------------ sensitivity
-
-ROW = st.tuples(
-    st.integers(-5, 120),
-    st.sampled_from(["F", "M", "?"]),
-    st.sampled_from([*SITES, "east", None]),
-    st.sampled_from([None, -1.0, 0.0, 3.3, 10.0, 99.0]),
-    st.lists(st.sampled_from([*LABELS, "mumps"]), max_size=3, unique=True),
-)
-PATIENTS = st.lists(st.lists(ROW, min_size=1, max_size=9), min_size=1, max_size=8)
-
-
-@settings(max_examples=150, deadline=None)
-@given(PATIENTS, st.integers(0, 7), st.integers(1, 4))
-def test_a_patient_changes_the_counts_by_no_more_than_the_bound(
-    patients: list[list[Row]], who: int, most_rows: int
-) -> None:
-    """Whoever goes, with all rows, undeclared values included, and wherever in the table."""
-    who %= len(patients)
-    with_all = encode_public(make_records(patients), DOMAIN, most_rows)
-    without = encode_public(make_records(patients[:who] + patients[who + 1 :]), DOMAIN, most_rows)
-    measured = _Measurement(DOMAIN, with_all, 1.0, most_rows)
-    names = measured.names
-    measured.parents = {name: names[place - 1] if place else None for place, name in enumerate(names)}
-    for tables, part, rows in (
-        (measured._pair_tables(), "first", 1),
-        (measured._tree_tables(), "first", 1),
-        (measured._step_tables(), "later", most_rows),
-    ):
-        change = count_tables(getattr(with_all, part), tables) - count_tables(getattr(without, part), tables)
-        assert (change >= 0).all()
-        assert np.sqrt((change.astype(float) ** 2).sum()) <= bound_change(tables, rows) + 1e-9
-
-
-def test_the_bound_is_reached_by_a_patient_whose_visits_are_alike() -> None:
-    rows: list[Row] = [(50, "F", "north", 1.0, [])] * 6
-    codes = encode_public(make_records([rows]), DOMAIN, 4)
-    tables = _Measurement(DOMAIN, codes, 1.0, 4)
-    tables.parents = dict.fromkeys(tables.names)
-    counts = count_tables(codes.later, tables._step_tables())
-    assert np.sqrt((counts**2).sum()) == pytest.approx(bound_change(tables._step_tables(), 4))
-
-
-@given(st.integers(1, 300), st.integers(1, 20))
-def test_rows_are_chosen_by_their_place_alone_and_evenly(total: int, most: int) -> None:
-    chosen = choose_rows(np.arange(total), np.full(total, total), most)
-    assert chosen.sum() == min(total, most)
-    gaps = np.diff(np.flatnonzero(chosen))
-    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
-
-
-# ----------------------------------------------------------------------------------------------------------- domain
-
-
-def test_without_a_declared_domain_every_column_is_named(patients: list[list[Row]]) -> None:
-    with pytest.raises(PopulationError) as caught:
-        fit_model(make_records(patients[:50]), FAMILIES["private"])
-    assert all(f"'{name}' needs" in str(caught.value) for name in SCHEMA.names)
-
-
-def _change(which: str, **values: object) -> PublicDomain:
-    columns = tuple(replace(c, **values) if c.name == which else c for c in SCHEMA.columns)  # type: ignore[arg-type]
-    return replace(DOMAIN, schema=replace(SCHEMA, columns=columns))
-
-
-@pytest.mark.parametrize(
-    ("domain", "message"),
-    [
-        (_change("age", low=None), "column 'age' needs its bounds"),
-        (_change("dose", high=0.0), "column 'dose' needs its bounds"),
-        (_change("dose", high=math.inf), "column 'dose' needs its bounds"),
-        (_change("site", categories=()), "column 'site' needs its categories"),
-        (_change("signs", categories=()), "column 'signs' needs its labels"),
-        (_change("sex", name="gender"), "'sex' of the records is not declared; declared column 'gender'"),
-        (_change("age", missing=True), "steps: 'age' must be a number that is never missing"),
-        (replace(DOMAIN, steps={"agee": 1.0}), "steps: 'agee' is not a declared column"),
-        (replace(DOMAIN, steps={"age": 0.0}), "steps: 'age' grows by 0"),
-        (replace(DOMAIN, most_visits=0), "most_visits is 0"),
-        (_change("age", kind="categorical", categories=("1", "2")), "steps: 'age' must be a number"),
-        (_change("site", kind="set"), "declared a set, but holds string"),
-    ],
-)
-def test_a_domain_that_does_not_fit_is_refused(patients: list[list[Row]], domain: PublicDomain, message: str) -> None:
-    with pytest.raises(PopulationError, match=message):
-        fit_model(make_records(patients[:50]), PrivateFamily(domain))
-
-
-def test_nothing_of_the_schema_that_was_learned_reaches_the_model(patients: list[list[Row]]) -> None:
-    learned = Schema(tuple(replace(c, low=None, high=None, categories=("secret",)) for c in SCHEMA.columns), False)
-    model = fit_model(make_records(patients[:60], learned), PrivateFamily(DOMAIN))
-    assert "secret" not in json.dumps([model.schema.to_json(), model.about])
-    assert model.schema == SCHEMA
-    assert not {"rows", "patients"} & set(model.about)
-
-
-def test_undeclared_values_become_missing_or_the_nearest_bound_and_their_rows_go_if_nothing_may_be_missing() -> None:
-    rows: list[Row] = [(50, "X", "north", 1.0, []), (-3, "F", "east", 99.0, ["mumps", "rash"])]
-    codes = encode_public(make_records([rows, [(120, "M", None, None, [])]]), DOMAIN, 3)
-    assert codes.first["age"].tolist() == [0, 19]
-    assert codes.first["sex"].tolist() == [0, 1]
-    assert codes.first["site"].tolist() == [3, 3]
-    assert codes.first["dose"].tolist() == [19, 20]
-    assert codes.first["signs:rash"].tolist() == [1, 0]
-    assert codes.first["visits"].tolist() == [0, 0]
-    assert len(codes.later["age"]) == 0
-
-
-def test_a_domain_survives_json() -> None:
-    assert PublicDomain.from_json(json.loads(json.dumps(DOMAIN.to_json()))) == DOMAIN
 
 
 # --------------------------------------------------------------------------------------------------- what is learned
@@ -307,91 +141,6 @@ def test_the_number_of_patients_is_a_noisy_estimate(patients: list[list[Row]]) -
     ]
     assert len(set(given)) > 1
     assert np.mean(given) == pytest.approx(3000, rel=0.1)
-
-
-# ---------------------------------------------------------------------------------------------------------- secrets
-
-SECRET: Row = (99, "M", "west", 9.97, ["cough", "rash"])
-
-
-def _shows_the_secret(model: ChainModel, records: Records) -> bool:
-    """Return whether the one man of 95 or more with that site, dose and signs comes out too often."""
-    made = sample_records(model, 20_000, 11).to_pandas()
-    made = made[made.visit == 0]
-    hit = (made.age >= 95) & (made.sex == "M") & (made.site == "west") & (made.dose > 9.5)
-    hit &= made.signs.map(set).map(lambda signs: signs == {"cough", "rash"})
-    return bool(hit.mean() > 0.3 / records.patients)
-
-
-def _copy_records(records: Records) -> ChainModel:
-    """Return a model that leaks on purpose: each attribute is looked up from the patient that was drawn first."""
-    first = records.table.filter(pa.compute.equal(records.table["visit"], 0))
-    count = min(len(first), 250)
-    kept = first.slice(len(first) - count)  # 250 codes are enough to leak
-    who = Column("who", "categorical", tuple(str(number) for number in range(count)))
-    schema = Schema((who, *SCHEMA.columns[:4], SCHEMA.columns[4]))
-    single = replace(DOMAIN, schema=schema, steps={})
-    table = kept.add_column(2, "who", pa.array(list(who.categories)))
-    codes = encode_public(Records(table, schema), single, 1)
-    base = fit_model(
-        Records(table, schema), PrivateFamily(replace(single, schema=replace(schema, repeated=False)), 1.0)
-    )
-    nodes, trees = [], []
-    for node in base.layout.nodes:
-        own = node.name == "who"
-        eye = np.eye(codes.sizes[node.name])[codes.first[node.name]]
-        slot = base.layout.slot("who")
-        nodes.append(replace(node, features=() if own else (slot,)))
-        trees.append(split_tree((), (), np.full((1, count), 1 / count)) if own else split_tree((slot,), (count,), eye))
-    order = sorted(range(len(nodes)), key=lambda place: nodes[place].name != "who")
-    layout = replace(base.layout, nodes=tuple(nodes[place] for place in order))
-    return replace(base, layout=layout, trees=tuple(trees[place] for place in order))
-
-
-def test_a_planted_patient_stays_in_the_private_model_and_leaves_a_leaky_one(patients: list[list[Row]]) -> None:
-    common = [rows for rows in patients if rows[0][0] < 95][:249]
-    records = make_records([*common, [SECRET]])
-    assert _shows_the_secret(_copy_records(records), records)
-    assert not _shows_the_secret(fit_model(records, PrivateFamily(DOMAIN)), records)
-
-
-def _audit(measure: Callable[[bool], float], trials: int, threshold: float, delta: float) -> float:
-    """Return a lower bound of epsilon, 99.9 % certain: how well ``measure`` tells the patient's presence."""
-    seen = sum(measure(True) > threshold for _ in range(trials))
-    false = sum(measure(False) > threshold for _ in range(trials))
-    low = beta.ppf(0.0005, seen, trials - seen + 1) if seen else 0.0
-    high = beta.ppf(0.9995, false + 1, trials - false) if false < trials else 1.0
-    return math.log(max(low - delta, 1e-300) / high)
-
-
-def _count_canary(rho: float) -> Callable[[bool], float]:
-    def measure(present: bool) -> float:
-        codes = {"x": np.array([0] * 20 + [1] * present, dtype=np.int64)}
-        return float(release_tables(codes, [Table(("x",), (2,))], 1, rho).counts[("x",)][1])
-
-    return measure
-
-
-def test_an_audit_finds_no_more_than_the_claim_and_finds_a_broken_claim() -> None:
-    epsilon, delta = 1.0, 1e-4
-    rho = find_rho(epsilon, delta)
-    claimed = _audit(_count_canary(rho), 5000, 4.0, delta)
-    assert 0 < claimed <= epsilon  # the audit sees the patient, within the claim
-    broken = _audit(_count_canary(rho * 100), 1500, 0.6, delta)  # ten times less noise than claimed
-    assert broken > epsilon
-
-
-def test_an_audit_of_whole_models_finds_no_more_than_the_claim() -> None:
-    schema = Schema((Column("sex", "categorical", ("F", "M")),))
-    family = PrivateFamily(PublicDomain(schema), epsilon=1.0, delta=1e-4)
-
-    def measure(present: bool) -> float:
-        sexes = ["F"] * 30 + ["M"] * present
-        numbers = np.arange(len(sexes))
-        table = pa.table({"patient": numbers, "visit": np.zeros(len(sexes), np.int32), "sex": sexes})
-        return float(fit_model(Records(table, schema), family).trees[0].probability[0, 1])
-
-    assert _audit(measure, 300, 0.03, 1e-4) <= 1.0
 
 
 # ------------------------------------------------------------------------------------------------------- real table
