@@ -37,7 +37,8 @@ from numpy.typing import NDArray
 from peak_memory import read_peak_mb
 from scipy import ndimage, optimize
 
-from synth.engines.mri import MriEngine, tissue_signals
+from synth.engines.mri import MriEngine
+from synth.engines.mri_render import tissue_signals
 from synth.nouns import Scan, Subject
 from synth.physics.anatomy import CENTRE_MM
 from synth.physics.individual import sample_person

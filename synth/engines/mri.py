@@ -20,7 +20,7 @@ from synth.engines.mri_labels import (
     follow_labels,
     measure_own,
 )
-from synth.engines.mri_render import render_visit, tissue_signals
+from synth.engines.mri_render import render_visit
 from synth.errors import SpecError
 from synth.nouns import Image, Scan, Subject, Visit
 from synth.physics import anatomy
@@ -36,8 +36,6 @@ from synth.physics.template import TEMPLATE_VERSION
 from synth.seeds import stream, stream_key
 from synth.shelf import Shelf
 from synth.spec import CohortSpec
-
-__all__ = ["MriEngine", "tissue_signals"]
 
 RESOLUTIONS_MM = (1.0, 2.0)
 _USUAL_FIELDS_T = (1.5, 3.0)  # of populations, unless a recipe says otherwise

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from synth.evaluation.ranks import Z95
-from synth.evaluation.records.tables import Bands, Floats, Ints, RecordArrays, band_numbers
+from synth.evaluation.ranks import Z95, Floats, Ints
+from synth.evaluation.records.tables import Bands, RecordArrays, band_numbers
 from synth.population.schema import Schema
 
 LEAST_REAL = 50  # rows of a cell

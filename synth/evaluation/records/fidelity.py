@@ -11,8 +11,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from synth.evaluation.ranks import Interval, auc_interval
-from synth.evaluation.records.tables import Bands, Floats, Ints, RecordArrays, discrete_columns, row_features
+from synth.evaluation.ranks import Floats, Interval, Ints, auc_interval
+from synth.evaluation.records.tables import Bands, RecordArrays, discrete_columns, row_features
 from synth.population.schema import VISIT
 from synth.seeds import stream
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.evaluation.records.tables import Bits, Floats, Ints, RecordArrays
+from synth.evaluation.ranks import Floats, Ints
+from synth.evaluation.records.tables import Bits, RecordArrays
 
 BLOCK = 4_000_000  # pairs at a time
 

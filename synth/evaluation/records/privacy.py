@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
-from synth.evaluation.ranks import Z95, Interval, auc_interval, true_positive_rate
+from synth.evaluation.ranks import Z95, Floats, Interval, Ints, auc_interval, true_positive_rate
 from synth.evaluation.records.gower import (
     Things,
     closest_and_density,
@@ -24,15 +24,7 @@ from synth.evaluation.records.gower import (
     patient_things,
     row_things,
 )
-from synth.evaluation.records.tables import (
-    Floats,
-    Ints,
-    RecordArrays,
-    join_records,
-    read_records,
-    sample_patients,
-    select_patients,
-)
+from synth.evaluation.records.tables import RecordArrays, join_records, read_records, sample_patients, select_patients
 from synth.population.schema import Schema
 from synth.seeds import stream
 

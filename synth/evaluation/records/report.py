@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from synth.evaluation.ranks import Interval
+from synth.evaluation.ranks import Floats, Interval
 from synth.evaluation.records.coverage import Miss, conditional_prevalence_coverage
 from synth.evaluation.records.fidelity import (
     classifier_two_sample_auc,
@@ -22,7 +22,6 @@ from synth.evaluation.records.privacy import attack_membership, compare_matches,
 from synth.evaluation.records.sequences import compare_sequences
 from synth.evaluation.records.tables import (
     Bands,
-    Floats,
     RecordArrays,
     fit_bands,
     read_records,

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
+from synth.evaluation.ranks import Floats, Ints
 from synth.evaluation.records.fidelity import total_variation
-from synth.evaluation.records.tables import Floats, Ints, RecordArrays
+from synth.evaluation.records.tables import RecordArrays
 from synth.population.schema import Column
 
 MANY_VISITS = 30  # this many and more are counted together

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from synth.engines.mri import MriEngine, tissue_signals
+from synth.engines.mri import MriEngine
+from synth.engines.mri_render import tissue_signals
 from synth.errors import SpecError
 from synth.nouns import Image, Subject, Visit
 from synth.physics.grid import LABELS

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from synth.engines.mri import MriEngine, tissue_signals
+from synth.engines.mri import MriEngine
+from synth.engines.mri_render import tissue_signals
 from synth.nouns import Image, Scan, Subject, Visit
 from synth.physics.diseases import DISEASES
 from synth.physics.grid import LABELS

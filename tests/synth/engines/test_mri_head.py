@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from synth.engines.mri import MriEngine, tissue_signals
+from synth.engines.mri import MriEngine
 from synth.engines.mri_flow import MriFlowEngine
+from synth.engines.mri_render import tissue_signals
 from synth.errors import SpecError
 from synth.nouns import Image, Subject, Visit
 from synth.physics.effects.slices import plan_slices, vote_slices
