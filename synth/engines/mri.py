@@ -49,7 +49,7 @@ class MriEngine:
     """
 
     name = "mri"
-    version = f"3+{TEMPLATE_VERSION}"
+    version = f"4+{TEMPLATE_VERSION}"
     description = (
         "physics-informed brain MRI (T1, T2, PD, T2*, FLAIR, gadolinium, diffusion) from the ICBM 2009a anatomy"
     )

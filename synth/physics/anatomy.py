@@ -153,6 +153,7 @@ def render_labels(
     step: int = 1,
     with_log_odds: bool = False,
     body: Body | None = None,
+    only_parts: bool = False,
 ) -> render.Rendering:
     """Return the labels of a visit (see render_volumes); by default of the body that is sampled by ``shape``."""
     look, body = look or Look(), body or sample_body(shape)
@@ -160,6 +161,7 @@ def render_labels(
     return render.render_volumes(
         grid, body.person, nodes, solution.log_gains, look.lesions, look.overlays,
         moved=look.fields is not None, step=step, with_log_odds=with_log_odds,
+        only_parts=only_parts,
     )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def _solve_size(
     best, least = one, math.inf
     for _ in range(turns):
         look = replace(one.look, fields=head.fields)
-        seen = anatomy.render_labels(grid, shape, pose, solution, look, body=body)
+        seen = anatomy.render_labels(grid, shape, pose, solution, look, body=body, only_parts=True)
         found = max(float((seen.lesion > 0).sum()) * grid.resolution_mm**3 / 1000, 1e-3)
         missing = math.log(wanted / found)
         if abs(missing) < least:

@@ -67,6 +67,7 @@ def render_volumes(
     keys: NDArray[np.uint32] | None = None,
     step: int = 1,
     with_log_odds: bool = False,
+    only_parts: bool = False,
     threads: int = 1,
 ) -> Rendering:
     """Render all contrasts of one visit, or only its labels if no ``signals`` are given.
@@ -78,6 +79,7 @@ def render_volumes(
     (see list_tissues); ``sigma`` the noise standard deviation per channel in the same unit; ``scale`` the stored value
     per unit of signal; ``keys`` (contrasts, 2) the noise keys.
     ``log_gains`` are added to the log-odds of white matter and of fluid (not of ventricles) against grey matter.
+    With ``only_parts`` voxels that no lesion or overlay can cover stay empty: quick, if only their mask is wanted.
     ``step`` > 1 renders one in ``step`` voxels along each axis. The result does not depend on ``threads``.
     """
     contrasts = 0 if signals is None else len(signals)
@@ -107,6 +109,7 @@ def render_volumes(
         packed.rules,
         len(lesions.parts),
         moved,
+        only_parts,
         empty if signals is None else signals,
         np.zeros(0, np.float32) if sigma is None else sigma,
         np.zeros(0, np.float32) if scale is None else scale,
