@@ -110,6 +110,7 @@ def render_clean(scan: Scan, whom: Whom, threads: int) -> Iterator[tuple[Channel
             layers = [part for layer in layers for part in _split_tissues(layer)]
         seen = _render_layers(grid, nodes, whom, row, layers, threads)
         clean = _sum_layers(seen.images, layers, channel, choose_encoding(effects).lines)
+        seen = replace(seen, images=seen.images[:0].copy())  # they are no longer needed, and large
         yield channel, _set_scene(scan, grid, channel), seen, clean
 
 

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synth.physics.template import VENTRICLE, load_fractions
+from synth.physics.template import VENTRICLE, load_map, load_template
 
 Field = NDArray[np.float64]
 
@@ -85,15 +85,15 @@ def draw_velocity(generator: np.random.Generator, scale_mm: float, amplitude_mm:
 
 
 @functools.cache
-def ventricle_fields() -> Field:
+def ventricle_fields() -> NDArray[np.float32]:
     """Return the table of fields that push _ADDED_ML out of the ventricles, shape (step, x, y, z, 3).
 
     The velocity is the potential flow of a source spread over the template's ventricles (div v = source, curl v = 0):
     the ventricles swell, tissue around them is displaced but keeps its volume. Solved by FFT on the node grid. The
     fields map image to template, so they follow the flow backwards.
     """
-    maps, origin = load_fractions()
-    smooth = ndimage.gaussian_filter(maps[VENTRICLE], NODE_MM / 2)
+    origin = load_template().origin_mm
+    smooth = ndimage.gaussian_filter(load_map(VENTRICLE), NODE_MM / 2)
     index = np.moveaxis(node_positions_mm() - origin, -1, 0)
     source = ndimage.map_coordinates(smooth, index, order=1, mode="constant")
     source *= 1000 / (source.sum() * NODE_MM**3)  # one millilitre per unit of time
@@ -102,7 +102,7 @@ def ventricle_fields() -> Field:
     square[0, 0, 0] = np.inf
     potential = -np.fft.fftn(source) / square
     velocity = np.stack([np.fft.ifftn(1j * wave * potential).real for wave in waves], axis=-1)
-    return np.stack([integrate_velocity(-velocity * added) for added in _ADDED_ML])
+    return np.stack([integrate_velocity(-velocity * added).astype(np.float32) for added in _ADDED_ML])
 
 
 def ventricle_field(added_ml: float) -> Field:
@@ -113,7 +113,8 @@ def ventricle_field(added_ml: float) -> Field:
     table = ventricle_fields()
     place = np.clip(np.interp(added_ml, _ADDED_ML, np.arange(len(table))), 0, len(table) - 1.000001)
     low = int(place)
-    return np.asarray(table[low] + (place - low) * (table[low + 1] - table[low]))
+    near, far = table[low].astype(np.float64), table[low + 1]
+    return np.asarray(near + (place - low) * (far - near))
 
 
 def ventricle_range_ml() -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 The range is reduced by the bits of the number (Muller, Elementary Functions, 3rd ed. 2016, chapter 11); coefficients
 are least-squares fits, weighted until the largest error is least. Errors are below 3e-7, relative for the logarithm,
-absolute for the cosine; the relative one of the exponential is below 1e-7 (1 + |x|).
+absolute for the cosine; the relative one of the exponential is below 3e-7 + 1e-7 |x|.
 """
 
 from __future__ import annotations

@@ -101,8 +101,7 @@ def find_cerebellum(shape: tuple[int, ...], origin_mm: NDArray[np.float64]) -> N
     return np.broadcast_to(below_tentorium * behind, shape)
 
 
-@functools.cache
-def load_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _read_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the four maps as float32 (4, x, y, z), cropped around the brain, and the position of voxel (0, 0, 0)."""
     head, affine = _load_map("t1")
     box = ndimage.find_objects((head > 0).astype(np.int8))[0]
@@ -121,9 +120,25 @@ def load_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
 @functools.cache
 def load_template() -> Template:
     """Return the template."""
-    maps, origin = load_fractions()
-    fractions = np.ascontiguousarray(np.moveaxis(np.rint(maps * 255).astype(np.uint8), 0, -1))
+    maps, origin = _read_fractions()
+    fractions = np.empty((*maps.shape[1:], len(maps)), np.uint8)
+    for tissue, share in enumerate(maps):
+        fractions[..., tissue] = np.rint(share * 255)
     return Template(fractions, find_occupied(fractions), origin)
+
+
+def load_fractions() -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the template's maps as float32 (4, x, y, z), made anew (80 MB), and the position of voxel (0, 0, 0)."""
+    template = load_template()
+    maps = np.empty((template.fractions.shape[3], *template.fractions.shape[:3]), np.float32)
+    for tissue, share in enumerate(maps):
+        np.multiply(template.fractions[..., tissue], np.float32(1 / 255), out=share)
+    return maps, template.origin_mm
+
+
+def load_map(tissue: int, box: tuple[slice, ...] = (slice(None),) * 3) -> NDArray[np.float32]:
+    """Return the template's share of one ``tissue`` in a box."""
+    return np.asarray(load_template().fractions[..., tissue][box] * np.float32(1 / 255), np.float32)
 
 
 def find_occupied(fractions: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.bool_]:

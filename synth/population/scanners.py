@@ -78,13 +78,16 @@ def read_mr_rows() -> list[Row]:
     batches = []
     index = pq.ParquetFile(str(_find_index()))
     for batch in index.iter_batches(batch_size=65_536, columns=["Modality", *COLUMNS], use_threads=False):
-        batches.append(
-            batch.filter(pc.equal(batch.column("Modality"), pa.scalar("MR", pa.large_string()))).drop_columns(
-                ["Modality"]
-            )
-        )
+        modality = batch.column("Modality")
+        # a scalar of its own would import pandas (45 MB)
+        wanted = next((one for one in pc.unique(modality) if one.as_py() == "MR"), None)
+        if wanted is not None:
+            batches.append(batch.filter(pc.equal(modality, wanted)).drop_columns(["Modality"]))
     grouped = pa.Table.from_batches(batches).group_by(COLUMNS).aggregate([([], "count_all")])
-    return [{**{name: row[name] or "" for name in COLUMNS}, "series": row["count_all"]} for row in grouped.to_pylist()]
+    rows = [{**{name: row[name] or "" for name in COLUMNS}, "series": row["count_all"]} for row in grouped.to_pylist()]
+    del index, batches, grouped
+    pa.default_memory_pool().release_unused()  # which otherwise keeps 90 MB for what it may read next
+    return rows
 
 
 def read_collections() -> dict[str, tuple[str, str]]:

@@ -27,7 +27,7 @@ from synth.physics.grid import LESIONS
 from synth.physics.look import Look
 from synth.physics.overlay import FLUID, FULL, GREY, WHITE, Overlay, Part
 from synth.physics.relaxation import TissueKind
-from synth.physics.template import load_fractions
+from synth.physics.template import load_template
 from synth.seeds import stream_from_key
 
 NAME = "glioma"
@@ -62,7 +62,7 @@ class Growth:
 
 def _choose_seed(generator: np.random.Generator) -> NDArray[np.float64]:
     """Return where it starts, in MNI mm: in the white matter of the cerebrum, off the midline and the brain's edges."""
-    white, origin = space.white_matter(), load_fractions()[1]
+    white, origin = space.white_matter(), load_template().origin_mm
     x, y, z = space.positions_mm()
     sites = (white > 0.9) & (np.abs(x) > 16) & (np.abs(x) < 48) & (z > -5) & (z < 45) & (y > -70) & (y < 45)
     sites &= (space.distance_mm("dura") > 16) & (space.distance_mm("ventricles") > 8)
@@ -83,7 +83,7 @@ def _simulate(key: int, diffusion_mm2: float, rho: float, rim_mm: float) -> Grow
     diffusion = np.where(
         brain > 0.4, diffusion_mm2 * (grey_share + (1 - grey_share) * white) * np.minimum(uneven, 3), 0
     )
-    origin = load_fractions()[1]
+    origin = load_template().origin_mm
     x, y, z = (
         int((middle - start - one.start) / _SPACING_MM) for middle, start, one in zip(centre, origin, box, strict=True)
     )
@@ -190,7 +190,7 @@ class Glioma(Disease):
         radius = max(float(np.cbrt(3000 * dense_ml / (4 * math.pi))), 4.0)
         middle = growth.centre_mm
         if dense_ml > 0.1:
-            middle = np.asarray(ndimage.center_of_mass(dense)) + low + load_fractions()[1]
+            middle = np.asarray(ndimage.center_of_mass(dense)) + low + load_template().origin_mm
         return Look(overlays=(overlay,), fields=push_away(middle, radius, drawn["push"] * radius))
 
 

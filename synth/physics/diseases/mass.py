@@ -9,7 +9,7 @@ from scipy import ndimage
 from synth.physics import deformation
 from synth.physics.diseases import space
 from synth.physics.look import Fields
-from synth.physics.template import load_fractions
+from synth.physics.template import load_template
 
 _BONE_MM = 12.0  # nearer to the skull than this, tissue gives way less
 _MOST = 0.6  # of the radius: beyond it the middle would fold
@@ -31,7 +31,7 @@ def push_away(centre_mm: NDArray[np.float64], radius_mm: float, push_mm: float) 
 
 def _freedom() -> NDArray[np.float64]:
     """Return how freely each node moves: 0 at the skull and beyond, 1 deep in the brain."""
-    _, origin = load_fractions()
+    origin = load_template().origin_mm
     index = np.moveaxis(deformation.node_positions_mm() - origin, -1, 0)
     depth = ndimage.map_coordinates(space.distance_mm("dura"), index, order=1, mode="constant")
     share = np.clip(depth / _BONE_MM, 0, 1)

@@ -24,7 +24,7 @@ from synth.physics.grid import LABELS, LESIONS
 from synth.physics.look import Fields, Look
 from synth.physics.overlay import INSIDE, Part, crop_overlay
 from synth.physics.relaxation import TissueKind
-from synth.physics.template import load_fractions
+from synth.physics.template import load_template
 from synth.seeds import stream_from_key
 
 NAME = "meningioma"
@@ -54,7 +54,7 @@ def _find_base(key: int) -> tuple[NDArray[np.float64], NDArray[np.float64], int]
     middle, spread = (np.asarray(each, float) for each in place[1:])
     towards = (middle + spread * generator.uniform(-1, 1, 3)) * (side, 1, 1)
     towards /= np.linalg.norm(towards)
-    depth, origin = space.distance_mm("dura"), load_fractions()[1]
+    depth, origin = space.distance_mm("dura"), load_template().origin_mm
     along = _MIDDLE_MM + np.arange(20.0, 120.0, 0.5)[:, None] * towards
     index = np.rint(along - origin).astype(int)
     kept = ((index >= 0) & (index < depth.shape)).all(axis=1)

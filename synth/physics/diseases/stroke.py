@@ -21,7 +21,7 @@ from synth.physics.grid import LESIONS
 from synth.physics.look import Look
 from synth.physics.overlay import BRAIN, Part, crop_overlay
 from synth.physics.relaxation import TissueKind
-from synth.physics.template import load_fractions
+from synth.physics.template import load_template
 from synth.seeds import stream_from_key
 
 NAME = "ischaemic-stroke"
@@ -122,5 +122,5 @@ class IschaemicStroke(Disease):
         fractions = np.stack([whole - hollow, hollow], axis=-1)
         parts = (Part("infarct-scar", BRAIN, LESIONS["lesion"]), Part("infarct-cavity", BRAIN, LESIONS["core"]))
         radius = max(float(np.cbrt(3000 * size_ml / (4 * np.pi))), 5.0)
-        middle = np.asarray(np.argwhere(whole > 127).mean(axis=0)) + low + load_fractions()[1]
+        middle = np.asarray(np.argwhere(whole > 127).mean(axis=0)) + low + load_template().origin_mm
         return Look(overlays=(crop_overlay(fractions, parts, low),), fields=push_away(middle, radius, -0.15 * radius))

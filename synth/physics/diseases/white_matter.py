@@ -7,6 +7,7 @@ level, and more load lowers the level: caps become bands, spots appear, grow and
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -41,23 +42,30 @@ def _draw_field(key: int, deep: float) -> tuple[tuple[slice, slice, slice], spac
     box = space.find_box(white > 0.5)
     x, y, z = space.positions_mm(box)
     weight = np.where((z > -12) & (y > -92), white[box], 0).astype(np.float32)
-    ventricles, cortex = space.distance_mm("ventricles", box), space.distance_mm("cortex", box)
     generator = stream_from_key(key)
+    middle = round(float(-x.ravel()[0]))  # index of the midline
 
-    def draw(scale_mm: float) -> space.Floats:
-        own, both = (space.draw_noise(generator, weight.shape, scale_mm) for _ in range(2))
-        middle = round(float(-x.ravel()[0]))  # index of the midline
-        mirror = np.clip(2 * middle - np.arange(weight.shape[0]), 0, weight.shape[0] - 1)
-        half = np.where(x > 0, both, both[mirror])
-        return np.asarray(np.sqrt(_SYMMETRY) * half + np.sqrt(1 - _SYMMETRY) * own, np.float32)
+    def draw(strength: float, scale_mm: float) -> space.Floats:
+        own, both = (space.draw_coarse(generator, weight.shape, scale_mm) for _ in range(2))
+        node = np.arange(len(both))  # on every second voxel
+        mirror = np.clip(middle - node, 0, len(both) - 1)
+        half = np.where(2 * node[:, None, None] > middle, both, both[mirror])
+        shared, rest = strength * math.sqrt(_SYMMETRY), strength * math.sqrt(1 - _SYMMETRY)
+        return space.refine_noise(shared * half + rest * own, weight.shape)
 
-    horns = np.exp(-(((y - 34) / 14) ** 2)) + np.exp(-(((y + 62) / 20) ** 2))
-    bands = 1.2 - ventricles / _BAND_MM * (1 - _CAPS * horns) + _BANDS * draw(_BAND_NOISE_MM)
-    bands -= _MIDLINE * np.exp(-((x / _MIDLINE_MM) ** 2))
-    far = 1 / (1 + np.exp(-(ventricles - _DEEP_MM) / 2)) / (1 + np.exp(-(cortex - _DEEP_SHALLOW_MM) / 0.8))
-    high = 1 / (1 + np.exp(-(z - 8) / 6))
-    spots = far * high * (_SPOTS * draw(_SPOT_MM) + deep) - 2 * (1 - far * high)
-    field = np.where(weight > 0, np.maximum(bands, spots), _NOWHERE).astype(np.float32)
+    horns = (np.exp(-(((y - 34) / 14) ** 2)) + np.exp(-(((y + 62) / 20) ** 2))).astype(np.float32)
+    field = draw(_BANDS, _BAND_NOISE_MM)
+    field += np.float32(1.2) - (_MIDLINE * np.exp(-((x / _MIDLINE_MM) ** 2))).astype(np.float32)
+    field -= space.distance_mm("ventricles", box) * ((1 - _CAPS * horns) / np.float32(_BAND_MM))
+    far = space.of_distance("ventricles", box, lambda mm: 1 / (1 + np.exp(-(mm - _DEEP_MM) / 2)))
+    far *= space.of_distance("cortex", box, lambda mm: 1 / (1 + np.exp(-(mm - _DEEP_SHALLOW_MM) / 0.8)))
+    far *= (1 / (1 + np.exp(-(z - 8) / 6))).astype(np.float32)  # deep and high
+    spots = draw(_SPOTS, _SPOT_MM)
+    spots += np.float32(deep + 2)
+    spots *= far
+    spots -= np.float32(2)
+    np.maximum(field, spots, out=field)
+    field[weight <= 0] = _NOWHERE
     return box, field, space.rank_levels(field, weight)
 
 

@@ -5,8 +5,9 @@ object -> fields -> slices -> each coil and pose -> k-space, noise -> lines -> i
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from synth.physics.effects.base import Encoding, KSpace, Values, Volume
 from synth.physics.effects.coils import Unfolding, make_sensitivities
 from synth.physics.effects.distortion import bandwidth_hz, field_hz, shift_voxels
 from synth.physics.effects.lines import skip_lines
-from synth.physics.effects.motion import Phases, acquire_moving, list_poses, move_volume, shift_phases
+from synth.physics.effects.motion import Period, acquire_moving, list_poses, move_volume, shift_phases
 from synth.physics.effects.slices import average_slices, plan_slices
 from synth.physics.sequences.base import Wanted
 from synth.seeds import stream, stream_from_key
@@ -161,14 +162,16 @@ def _distort(clean: Volume, values: Values, scene: Scene, encoding: Encoding) ->
 
 def _move(
     clean: Volume, effects: Mapping[str, Values], spacing_mm: Sequence[float], encoding: Encoding
-) -> list[tuple[float, Volume, Phases]]:
-    """Return the volume in each pose of the scan, with the time at which it starts and the phases of its shift."""
+) -> list[Period]:
+    """Return the poses of the scan; without several coils, each turned volume is made when its lines are acquired."""
     if "motion" not in effects:
-        return [(0.0, clean, {})]
-    return [
-        (time, move_volume(clean, spacing_mm, pose), shift_phases(clean.shape, spacing_mm, pose, encoding.axes))
-        for time, pose in list_poses(effects["motion"])
-    ]
+        return [Period(0.0, lambda: clean, {})]
+    periods = []
+    for time, pose in list_poses(effects["motion"]):
+        turn: Callable[[], Volume] = functools.partial(move_volume, clean, spacing_mm, pose)
+        turned = functools.cache(turn) if "coils" in effects else turn
+        periods.append(Period(time, turned, shift_phases(clean.shape, spacing_mm, pose, encoding.axes)))
+    return periods
 
 
 class Combining:
@@ -202,12 +205,13 @@ def _list_coils(effects: Mapping[str, Values], positions: list[NDArray[np.float6
 
 def _add_noise(k: KSpace, sigma: float, generator: np.random.Generator) -> KSpace:
     for part in (k.real, k.imag):
-        part += np.float32(sigma) * generator.standard_normal(k.shape, np.float32)
+        for plane in part:  # as one draw of all of them, which would be as large as the image
+            plane += np.float32(sigma) * generator.standard_normal(plane.shape, np.float32)
     return k
 
 
 def _sample(
-    moved: list[tuple[float, Volume, Phases]],
+    moved: list[Period],
     sensitivity: KSpace | None,
     effects: Mapping[str, Values],
     sigma: float,

@@ -76,7 +76,7 @@ def add_spikes(k: KSpace, values: Values, encoding: Encoding) -> KSpace:
     is not encoded, a spike hits one slice.
     """
     k = k.copy()
-    height = values["amplitude"] * float(np.abs(k).max())
+    height = values["amplitude"] * max(float(np.abs(plane).max()) for plane in k)
     for *frequency, phase in values["places"]:
         index = tuple(round(f * n) % n for f, n in zip(frequency, k.shape, strict=True))
         k[index] += np.complex64(height * np.exp(2j * np.pi * phase))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,35 +84,39 @@ def shift_phases(
     return {axis: np.exp(-2j * np.pi * one).astype(np.complex64) for axis, one in turns.items() if pose[3 + axis]}
 
 
-def acquire_moving(
-    moved: Sequence[tuple[float, Volume, Phases]], sensitivity: KSpace | None, encoding: Encoding
-) -> KSpace:
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A pose of the head: the share of the scan at which it starts, the turned volume, and the phases of its shift."""
+
+    start: float
+    turned: Callable[[], Volume]
+    phases: Phases
+
+
+def acquire_moving(moved: Sequence[Period], sensitivity: KSpace | None, encoding: Encoding) -> KSpace:
     """Return k-space whose lines, from the lowest to the highest, are acquired in the pose of their time.
 
-    ``moved`` has for each pose the share of the scan at which it starts, the turned volume and the phases of its shift.
+    Only one turned volume is held at a time.
     """
-    whole: KSpace = np.empty(moved[0][1].shape, np.complex64)
+    whole = _encode(moved[0].turned(), sensitivity, encoding)
+    if len(moved) == 1:
+        return whole
     numbers = line_numbers(whole.shape[encoding.lines])
     time = (numbers - numbers.min()) / len(numbers)
-    for first, last, volume, phases in _periods(moved):
-        seen = (volume if sensitivity is None else volume * sensitivity).astype(np.complex64)
-        k = np.asarray(fft.fftn(seen, axes=encoding.axes, norm="ortho", overwrite_x=True), np.complex64)
-        if len(moved) == 1:
-            return k
-        here = tuple(
-            np.flatnonzero((time >= first) & (time < last)) if a == encoding.lines else slice(None) for a in range(3)
-        )
-        part = k[here]
-        for axis, phase in phases.items():
+    for number, period in enumerate(moved):
+        last = moved[number + 1].start if number + 1 < len(moved) else 2.0
+        lines = np.flatnonzero((time >= period.start) & (time < last))
+        here = tuple(lines if axis == encoding.lines else slice(None) for axis in range(3))
+        part = (_encode(period.turned(), sensitivity, encoding) if number else whole)[here]
+        for axis, phase in period.phases.items():
             part *= along(phase[here[axis]], axis)
         whole[here] = part
     return whole
 
 
-def _periods(moved: Sequence[tuple[float, Volume, Phases]]) -> Iterator[tuple[float, float, Volume, Phases]]:
-    ends = [*(time for time, _, _ in moved[1:]), 2.0]
-    for (first, volume, phases), last in zip(moved, ends, strict=True):
-        yield first, last, volume, phases
+def _encode(volume: Volume, sensitivity: KSpace | None, encoding: Encoding) -> KSpace:
+    seen = (volume if sensitivity is None else volume * sensitivity).astype(np.complex64)
+    return np.asarray(fft.fftn(seen, axes=encoding.axes, norm="ortho", overwrite_x=True), np.complex64)
 
 
 MOTION = Effect(
