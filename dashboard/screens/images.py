@@ -78,7 +78,8 @@ def show_subject_filter() -> str | None:
 def show_page() -> None:
     """Show the page."""
     cohort = choose_cohort()
-    show_title("Images", f"Every image of `{cohort['cohort_id']}`, volumes by their middle slices. Select one to view it.", cohort)
+    about = f"Every image of `{cohort['cohort_id']}`, volumes by their middle slices. Select one to view it."
+    show_title("Images", about, cohort)
     subject = show_subject_filter()
     choices = read_rows(queries.FILTER_CHOICES, cohort["cohort_id"])[0]
     if not choices["kind"]:
