@@ -26,7 +26,7 @@ from synth.seeds import stream_from_key
 CENTRE_MM = np.array([0.0, -17.0, 4.0])  # MNI position that lies in the middle of the field of view
 _SOLVER_MM = (4.0, 2.0)  # sampling of the solver's labels: coarse first, then fine
 _ROUNDS = (8, 5)
-_STEP = 0.65
+_STEP, _LEAST_STEP = 0.65, 0.3  # share of a step where whole ones overshoot
 _TEMPLATE_ML = 2030.0
 _HALF_WIDTH_MM = 70.0
 _GAIN_RANGE = (-60.0, 30.0)  # more would overflow float32
@@ -184,7 +184,7 @@ def solve_visit(
         step = max(1, round(spacing / grid.resolution_mm))
         voxel_ml = (step * grid.resolution_mm) ** 3 / 1000
         last: tuple[float, float] | None = None
-        slope = 0.8
+        slope, share, surplus = 0.8, 1.0 if plain else _STEP, 0.0
         for _ in range(rounds if plain else 2 * rounds):
             now = Solution(scale, added, *gains)
             seen = render_labels(grid, shape, pose, now, look, step, with_log_odds=True, body=body)
@@ -198,14 +198,15 @@ def solve_visit(
             last = (added, missing)
             added = float(np.clip(added + missing / slope, low, high))
             scale *= float(np.cbrt(error))
+            before, surplus = (
+                surplus,
+                float(found[[LABELS["grey_matter"], LABELS["white_matter"]]].sum() - visit.brain_ml),
+            )
+            if before * surplus < 0:  # from too much to too little brain
+                share = max(_LEAST_STEP, _STEP * share)
             full = _solve_gains(seen, gains, visit, voxel_ml / error)
-            gains = full if plain else (_damp(gains[0], full[0]), _damp(gains[1], full[1]))
+            gains = (gains[0] + share * (full[0] - gains[0]), gains[1] + share * (full[1] - gains[1]))
     return Solution(scale, added, *gains)
-
-
-def _damp(before: float, after: float) -> float:
-    """Return part of a step: where parts cover voxels, or tissue is stretched, whole ones would overshoot."""
-    return before + _STEP * (after - before)
 
 
 def _are_met(found_ml: NDArray[np.floating[Any]], intracranial_ml: float, visit: Volumes) -> bool:

@@ -7,6 +7,7 @@ goes straight down. Dividing by the envelope of the wave turns the field into mi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +19,15 @@ from synth.physics.template import CSF, SUBARACHNOID_MM, WM, find_nearest
 Floats = NDArray[np.float32]
 
 GAP_MM = 3  # distance of the nodes of a person's fields
-PLACE_STEP, DEPTH_STEP = 1 / 128, 1 / 8  # of the integers that places and depths are stored in
-FOLD_MM = 16.0  # two sulci to a wave: neighbouring sulci are 8.5 mm apart
+# Of the integers that places, depths and widths are stored in
+PLACE_STEP, DEPTH_STEP, WIDTH_STEP = 1 / 128, 1 / 8, 1 / 100
+FOLD_MM = 14.0  # two sulci to a wave: neighbouring sulci are 7.5 mm apart
 _DEPTH_SHARE = 0.15  # of a step inwards that is seen by the field: sulci bend a little
 _BANDWIDTH = 0.25  # relative spread of the waves' frequency
 _FUNDUS_WAVE_MM, _ROUGH_WAVE_MM = 30.0, 10.0
+# Where the place that is read moves so many mm a mm, fields are squeezed into false sulci: these end as if deeper.
+_SEAM_FROM, _SEAM_WIDTH, _SEAM_MM = 2.6, 1.2, 16.0
+_WIDTHS = (0.8, 2.5)  # range of the factor from mm along the surface to mm below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +35,14 @@ class Surface:
     """How voxels lie below the surface of the brain (its hull, the midline and wide fissures).
 
     ``place`` is int16 (x, y, z, 3): the voxel where the fields are read, in PLACE_STEP; ``depth`` uint8 (x, y, z): mm
-    below the surface, in DEPTH_STEP; ``across`` float32 (nodes, 3, 3): the projection onto the surface's normal.
+    below the surface, in DEPTH_STEP; ``seam`` the same: how much earlier sulci end, where fields are torn; ``width``
+    mm for each mm of a field, in WIDTH_STEP; ``across`` float32 (nodes, 3, 3): the projection onto the normal.
     """
 
     place: NDArray[np.int16]
     depth: NDArray[np.uint8]
+    seam: NDArray[np.uint8]
+    width: NDArray[np.uint8]
     across: Floats
 
 
@@ -43,15 +51,23 @@ def find_surface(maps: Floats, origin_mm: NDArray[np.float64]) -> Surface:
     x = (origin_mm[0] + np.arange(maps.shape[1]))[:, None, None]
     hull = ndimage.binary_erosion(maps.sum(axis=0) > 0.5, iterations=SUBARACHNOID_MM)  # the pia
     midline = (np.abs(x) < 1.5) & (maps[WM] < 0.3)
-    below = hull & (maps[CSF] <= 0.6) & ~midline
-    depth, nearest = find_nearest(below)
+    outer, _ = ndimage.label(~hull | midline | (maps[CSF] > 0.6))  # without specks of fluid in the depth of sulci
+    depth, nearest = find_nearest(outer != outer[0, 0, 0])
     place = np.empty((*depth.shape, 3), np.int16)
+    stretch = np.zeros(depth.shape, np.float32)
     for axis, count in enumerate(depth.shape):
         here = np.arange(count, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
         read = nearest[axis].astype(np.float32) * np.float32(1 - _DEPTH_SHARE) + here * np.float32(_DEPTH_SHARE)
-        place[..., axis] = np.rint(ndimage.gaussian_filter(read, 2.0) / PLACE_STEP)  # bridges the tears in between gyri
-    stored = np.rint(np.minimum(depth, 255 * DEPTH_STEP) / DEPTH_STEP).astype(np.uint8)
-    return Surface(place, stored, _find_normals(depth))
+        read = ndimage.gaussian_filter(read, 2.0)  # bridges the seams, where two surfaces are equally near
+        place[..., axis] = np.rint(read / PLACE_STEP)
+        for slope in (np.gradient(read, axis=a) for a in range(3)):
+            stretch += slope * slope
+    stretch = np.sqrt(stretch)
+    seam = np.clip((stretch - _SEAM_FROM) / _SEAM_WIDTH, 0, 1) * np.float32(_SEAM_MM)
+    width = np.clip(math.sqrt(2) / np.maximum(stretch, 0.1), *_WIDTHS)
+    values = (np.minimum(depth, 255 * DEPTH_STEP) / DEPTH_STEP, seam / DEPTH_STEP, width / WIDTH_STEP)
+    below, sooner, wider = (np.rint(value).astype(np.uint8) for value in values)
+    return Surface(place, below, sooner, wider, _find_normals(depth))
 
 
 def _find_normals(depth: Floats) -> Floats:

@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synth.physics.folding import DEPTH_STEP, GAP_MM, PLACE_STEP, Floats, Surface, draw_fields, find_surface
+from synth.physics.folding import DEPTH_STEP, GAP_MM, PLACE_STEP, WIDTH_STEP, Floats, Surface, draw_fields, find_surface
 from synth.physics.template import (
     CSF,
     GM,
@@ -40,12 +40,14 @@ _WEIGHT_STEP = 1 / 255
 # How the cortex answers to the distance from a sulcus. The gains of a visit move these thicknesses (see anatomy).
 _TEMPERATURE, _DEEP_TEMPERATURE = 0.27, 0.7
 _SLOPE = 2.2  # log-odds of white against grey matter per mm from the sulcus; those of fluid fall twice as fast
-_CORTEX_MM, _SULCUS_MM = 2.0, 0.5  # from the middle of a sulcus to white matter, and to grey matter
+_CORTEX_MM, _SULCUS_MM = 1.8, 0.4  # from the middle of a sulcus to white matter, and to grey matter
 _CROWN_MM, _CROWN_SLOPE = 4.0, 3.0  # from the surface to white matter where a gyrus is highest
 _RIM_MM, _RIM_SLOPE, _RIM_MIDLINE = 3.0, 2.0, 0.3  # fluid gains on gyri, too; in the midline less
-_FUNDUS_MM, _FUNDUS_SPREAD_MM, _FUNDUS_ROUND_MM = 18.0, 5.0, 5.0  # depth of sulci, its spread, and how they end
+_FUNDUS_MM, _FUNDUS_SPREAD_MM, _FUNDUS_ROUND_MM = 22.0, 5.0, 5.0  # depth of sulci, its spread, and how they end
 _TEMPER = 0.8  # how little the maps count where the cortex folds
 _SURE, _SURE_GAIN = 2.5, 2.0  # log-odds of white matter from which the maps count again, and how much
+# Wall of the ventricles: log-odds per mm and their range; those of white matter in the rim beside it, and its width
+_WALL_SLOPE, _WALL_RANGE, _WALL_WHITE, _WALL_MM = 5.0, (-46.0, 15.0), 2.0, 3
 _ROUGH = 0.3  # irregularity, in log-odds
 # Folia of the cerebellum: sheets that fan out from its root, in MNI mm
 _ROOT_Y_MM, _ROOT_Z_MM, _ROOT_BEND = -38.0, -32.0, 0.6
@@ -100,16 +102,39 @@ def _weigh_folia(shape: tuple[int, ...], origin_mm: NDArray[np.float64]) -> Floa
     return np.asarray(find_cerebellum(shape, origin_mm) * np.clip((radius - 12) / 8, 0, 1), np.float32)
 
 
+def _sharpen_ventricles(odds: Floats, maps: Floats) -> None:
+    """Give ventricles a wall, in place: ``odds`` (x, y, z, 3) are log-odds of WM, CSF and ventricle against GM.
+
+    Roofs lie at other heights in each of the 152, so their mean fades over many millimetres, and growth would stretch
+    it. Log-odds of ventricle against the likeliest other tissue become its distance from the border (value over slope)
+    times a constant, and the mixture of fluid and white matter that the maps call a rim of grey matter becomes white.
+    """
+    away, _ = find_nearest(maps[VENTRICLE] < 0.5)
+    box = ndimage.find_objects((maps[VENTRICLE] > 0).astype(np.int8))[0]
+    box = tuple(slice(max(s.start - _WALL_MM, 0), s.stop + _WALL_MM) for s in box)
+    near = odds[box]
+    nuclei = ndimage.binary_dilation(ndimage.binary_opening(maps[GM][box] > 0.5, iterations=2), iterations=1)
+    beside = (away[box] <= _WALL_MM) & (maps[VENTRICLE][box] < 0.5) & ~nuclei & (maps[CSF][box] < 0.3)
+    rim = ndimage.gaussian_filter(beside.astype(np.float32), 0.7)
+    near[..., 0] += rim * np.maximum(_WALL_WHITE - near[..., 0], 0)
+    others = np.maximum(near[..., :2].max(axis=-1), 0)
+    over = near[..., 2] - others
+    slope = np.sqrt(sum(g * g for g in np.gradient(over)))
+    near[..., 2] = others + np.clip(_WALL_SLOPE * over / np.maximum(slope, 1), *_WALL_RANGE)
+
+
 @functools.cache
 def load_prior() -> Prior:
     """Return what everybody shares."""
     maps, origin = load_fractions()
     shape = maps.shape[1:]
     grey = np.log(np.maximum(maps[GM], _LEAST))
-    odds = np.empty((*shape, 3), np.int16)
+    logs = np.empty((*shape, 3), np.float32)
     for place, tissue in enumerate((WM, CSF, VENTRICLE)):
         least = _LEAST if tissue != VENTRICLE else _LEAST_VENTRICLE
-        odds[..., place] = np.rint((np.log(np.maximum(maps[tissue], least)) - grey) / ODDS_STEP)
+        logs[..., place] = np.log(np.maximum(maps[tissue], least)) - grey
+    _sharpen_ventricles(logs, maps)
+    odds = np.rint(logs / ODDS_STEP).astype(np.int16)
     inside = np.rint(np.minimum(maps.sum(axis=0), 1) / INSIDE_STEP).astype(np.int16)
     folds, folia = (
         np.rint(weight / _WEIGHT_STEP).astype(np.uint8)
@@ -146,7 +171,7 @@ def _read_fields(fields, y: float, x: float, z: float, own) -> None:  # type: ig
 
 
 @njit(cache=True, nogil=True)
-def _sample(odds, folds, folia, inside, place, depth, fields, origin_mm, out):  # type: ignore[no-untyped-def]
+def _sample(odds, folds, folia, inside, place, depth, seam, width, fields, origin_mm, out):  # type: ignore[no-untyped-def]
     """Write ``out`` (see Person.odds), which is zero; the rest is as in Prior, ``fields`` as draw_fields gives them."""
     nx, ny, nz = folds.shape
     own = np.empty(3, np.float32)
@@ -167,10 +192,12 @@ def _sample(odds, folds, folia, inside, place, depth, fields, origin_mm, out):  
                         fields, place[i, j, k, 0] * node, place[i, j, k, 1] * node, place[i, j, k, 2] * node, own
                     )
                     below = depth[i, j, k] * np.float32(DEPTH_STEP)
-                    most = np.float32(_FUNDUS_MM) + np.float32(_FUNDUS_SPREAD_MM) * own[1] - below
+                    fundus = np.float32(_FUNDUS_MM) + np.float32(_FUNDUS_SPREAD_MM) * own[1]
+                    most = fundus - below - seam[i, j, k] * np.float32(DEPTH_STEP)
                     cortex, past = _clip(most / np.float32(_FUNDUS_ROUND_MM), -1.0, 1.0), max(4 - most, np.float32(0.0))
                     crown = np.float32(_CROWN_SLOPE) * max(np.float32(_CROWN_MM) - below, np.float32(0.0))
-                    distance, share = own[0], folia[i, j, k] * np.float32(_WEIGHT_STEP)
+                    distance = own[0] * width[i, j, k] * np.float32(WIDTH_STEP)
+                    share = folia[i, j, k] * np.float32(_WEIGHT_STEP)
                     if share > 0:
                         x, y, z = origin_mm[0] + i, origin_mm[1] + j, origin_mm[2] + k
                         reach = math.sqrt((_ROOT_BEND * x) ** 2 + (y - _ROOT_Y_MM) ** 2)
@@ -202,7 +229,7 @@ def sample_person(key: int) -> Person:
     fields = draw_fields(stream_from_key(key), surface)
     odds = np.zeros((*shape, 5), np.int16)
     _sample(
-        prior.odds, prior.folds, prior.folia, prior.inside, surface.place, surface.depth, fields,
-        prior.origin_mm, odds,
+        prior.odds, prior.folds, prior.folia, prior.inside, surface.place, surface.depth, surface.seam,
+        surface.width, fields, prior.origin_mm, odds,
     )  # fmt: skip
     return Person(odds, prior.occupied, prior.origin_mm)

@@ -90,11 +90,12 @@ def expect_odds(fields: NDArray[np.float64], place: tuple[int, ...]) -> NDArray[
     wm, csf, vent = prior.odds[place] * ODDS_STEP
     weight, folia = prior.folds[place] / 255, prior.folia[place] / 255
     depth = prior.surface.depth[place] * folding.DEPTH_STEP
-    left = c._FUNDUS_MM + c._FUNDUS_SPREAD_MM * deeper - depth
+    left = c._FUNDUS_MM + c._FUNDUS_SPREAD_MM * deeper - depth - prior.surface.seam[place] * folding.DEPTH_STEP
     x, y, z = prior.origin_mm + place
     turn = c._FOLIA_RATE * math.atan2(z - c._ROOT_Z_MM, math.hypot(c._ROOT_BEND * x, y - c._ROOT_Y_MM))
     folium = c._FOLIA_MM * math.sin(turn + c._FOLIA_BEND * distance)
-    distance = (1 - folia) * distance + folia * folium
+    width = prior.surface.width[place] * folding.WIDTH_STEP
+    distance = (1 - folia) * distance * width + folia * folium
     cortex = (1 - folia) * np.clip(left / c._FUNDUS_ROUND_MM, -1, 1) + folia * c._FOLIA_CORTEX
     strong = weight * min(depth / 3, 1)
     sure = strong * np.clip(wm - c._SURE, 0, 4)
@@ -127,3 +128,25 @@ def test_depth_is_millimetres_below_the_surface() -> None:
     assert 20 < depth.max() <= 32
     steps = [np.abs(np.diff(depth, axis=axis)).max() for axis in range(3)]
     assert max(steps) <= 1 + folding.DEPTH_STEP  # a distance is 1-Lipschitz
+
+
+def test_no_field_is_read_across_a_tear_where_sulci_may_be() -> None:
+    """Where places that are read run apart, waves are squeezed into polygons of false sulci: none may be left."""
+    surface, folds = load_prior().surface, load_prior().folds
+    steps = [np.gradient(surface.place[..., q] * folding.PLACE_STEP) for q in range(3)]
+    stretch = np.sqrt(sum(np.square(slope) for slopes in steps for slope in slopes))
+    torn = (stretch > 4) & (surface.depth > 0)
+    assert (surface.seam[torn] * folding.DEPTH_STEP == folding._SEAM_MM).all()
+    even = (stretch < 2.5) & (folds == 255) & (surface.depth > 0)
+    assert not surface.seam[even].any()
+    assert even.sum() > 400_000
+
+
+def test_ventricles_have_a_wall() -> None:
+    """From surely fluid to surely not within a voxel or two, also at their roofs, which the average blurs."""
+    odds = load_prior().odds.astype(np.float32) * ODDS_STEP
+    over = odds[..., 2] - np.maximum(odds[..., :2].max(axis=-1), 0)
+    wall = (over > 0) & ndimage.binary_dilation(over < 0)
+    steep = np.sqrt(sum(g * g for g in np.gradient(over)))
+    assert np.percentile(steep[wall], 10) > 0.5 * individual._WALL_SLOPE
+    assert np.median(steep[wall]) > 0.8 * individual._WALL_SLOPE
