@@ -26,7 +26,10 @@ from synth.seeds import stream_from_key
 CENTRE_MM = np.array([0.0, -17.0, 4.0])  # MNI position that lies in the middle of the field of view
 _SOLVER_MM = (4.0, 2.0)  # sampling of the solver's labels: coarse first, then fine
 _ROUNDS = (8, 5)
-_STEP, _LEAST_STEP = 0.65, 0.3  # share of a step where whole ones overshoot
+_STEP = 0.65  # of the gains where parts cover voxels, or tissue is stretched: whole ones would overshoot
+_LEAST_STEP, _SWING = 0.3, 0.25  # and of those that swing about their end by more than this share
+_NEAR = {4.0: 3.0, 2.0: 2.0}  # tolerances: a step from so near mostly ends within them, and is not looked at again
+_VENTRICLE_SLOPE = 0.5  # millilitres that the ventricles gain for one that is pushed out of them, at first
 _TEMPLATE_ML = 2030.0
 _HALF_WIDTH_MM = 70.0
 _GAIN_RANGE = (-60.0, 30.0)  # more would overflow float32
@@ -177,14 +180,16 @@ def solve_visit(
     """Solve the unknowns of one visit so that its labels have the drawn volumes (mL), diseases (``look``) included."""
     body = body or sample_body(shape)
     scale = guess_scale(intracranial_ml, body)
-    added = visit.ventricle_ml / scale**3 - body.ventricle_ml
+    slope = _VENTRICLE_SLOPE
+    added = (visit.ventricle_ml / scale**3 - body.ventricle_ml) / slope
     gains, plain = (0.0, 0.0), look is None or not look.weighs
+    share = 1.0 if plain else _STEP
     low, high = deformation.ventricle_range_ml()
     for spacing, rounds in zip(_SOLVER_MM, _ROUNDS, strict=True):
         step = max(1, round(spacing / grid.resolution_mm))
         voxel_ml = (step * grid.resolution_mm) ** 3 / 1000
         last: tuple[float, float] | None = None
-        slope, share, surplus = 0.8, 1.0 if plain else _STEP, 0.0
+        off = 0.0
         for _ in range(rounds if plain else 2 * rounds):
             now = Solution(scale, added, *gains)
             seen = render_labels(grid, shape, pose, now, look, step, with_log_odds=True, body=body)
@@ -193,29 +198,47 @@ def solve_visit(
             error = float(intracranial_ml / found[1:].sum())
             if _are_met(found, intracranial_ml, visit):
                 break
+            near = _are_met(found, intracranial_ml, visit, _NEAR[spacing])
+            close = near and (plain or spacing > _SOLVER_MM[-1])
             if last is not None and abs(added - last[0]) > 0.05:
                 slope = float(np.clip((last[1] - missing) / (added - last[0]), 0.05, 2.0))
             last = (added, missing)
             added = float(np.clip(added + missing / slope, low, high))
             scale *= float(np.cbrt(error))
-            before, surplus = (
-                surplus,
-                float(found[[LABELS["grey_matter"], LABELS["white_matter"]]].sum() - visit.brain_ml),
-            )
-            if before * surplus < 0:  # from too much to too little brain
-                share = max(_LEAST_STEP, _STEP * share)
             full = _solve_gains(seen, gains, visit, voxel_ml / error)
-            gains = (gains[0] + share * (full[0] - gains[0]), gains[1] + share * (full[1] - gains[1]))
+            before, off = off, _brain_ml(found) / visit.brain_ml - 1
+            share = _choose_share(share, before, off)
+            gains = (_go(gains[0], full[0], share), _go(gains[1], full[1], share))
+            if close:
+                break
     return Solution(scale, added, *gains)
 
 
-def _are_met(found_ml: NDArray[np.floating[Any]], intracranial_ml: float, visit: Volumes) -> bool:
-    grey, brain = found_ml[LABELS["grey_matter"]], found_ml[LABELS["grey_matter"]] + found_ml[LABELS["white_matter"]]
+def _brain_ml(found_ml: NDArray[np.floating[Any]]) -> float:
+    return float(found_ml[LABELS["grey_matter"]] + found_ml[LABELS["white_matter"]])
+
+
+def _go(before: float, after: float, share: float) -> float:
+    return before + share * (after - before)
+
+
+def _choose_share(share: float, before: float, now: float) -> float:
+    """Return the share of the next step of the gains that is gone, given errors of the brain's volume before and now.
+
+    If a step went too far, errors swing about zero, and the secant says how much less would have met it.
+    """
+    swing = -now / before if before else 0.0
+    return max(share / (1 + swing), _LEAST_STEP) if swing > _SWING else share
+
+
+def _are_met(found_ml: NDArray[np.floating[Any]], intracranial_ml: float, visit: Volumes, times: float = 1.0) -> bool:
+    """Return whether volumes are within the solver's tolerances, or so many ``times`` as much."""
+    grey, brain = found_ml[LABELS["grey_matter"]], _brain_ml(found_ml)
     return bool(
-        abs(found_ml[LABELS["ventricles"]] / visit.ventricle_ml - 1) < 0.004
-        and abs(found_ml[1:].sum() / intracranial_ml - 1) < 0.002
-        and abs(brain / visit.brain_ml - 1) < 0.002
-        and (visit.grey_ml is None or abs(grey / visit.grey_ml - 1) < 0.004)
+        abs(found_ml[LABELS["ventricles"]] / visit.ventricle_ml - 1) < 0.004 * times
+        and abs(found_ml[1:].sum() / intracranial_ml - 1) < 0.002 * times
+        and abs(brain / visit.brain_ml - 1) < 0.002 * times
+        and (visit.grey_ml is None or abs(grey / visit.grey_ml - 1) < 0.004 * times)
     )
 
 
