@@ -1,7 +1,8 @@
 """The registry of measurements: what is measured back from an image, and how far it may be from the request.
 
 Volumes come from the labels; signal-to-noise ratio and contrast come from the pixels, inside regions that the labels
-give: voxels whose six neighbours carry the same label (one voxel away from any partial volume).
+give: voxels whose six neighbours carry the same label (one voxel away from any partial volume). The signal of
+fluid is that of their median.
 """
 
 from __future__ import annotations

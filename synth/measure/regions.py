@@ -8,23 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import optimize, stats
 
 from synth.physics.grid import HEAD_LABELS, LABELS
 
 _MIN_CORE_VOXELS = 20
 _AIR_MARGIN_VOXELS = 2
+_VENTRICLES = LABELS["ventricles"]
 _LESION = 1 + max([*LABELS.values(), *HEAD_LABELS.values()])  # where lesions are counted, after all labels
 
 
 @dataclass(frozen=True, slots=True)
 class RegionStatistics:
-    """Sums over the regions of one volume. Signals and noise are in stored units, volumes in millilitres."""
+    """Sums over the regions of one volume. Signals and noise are in stored units, volumes in millilitres.
+
+    ``fluid_power`` is the median square in the core of the ventricles.
+    """
 
     counts: dict[str, int]
     core_counts: dict[str, int]
     core_power: dict[str, float]
     noise_power: float
     voxel_ml: float
+    fluid_power: float
 
     def volume_ml(self, *labels: str) -> float:
         """Return the volume of ``labels`` together."""
@@ -44,7 +50,26 @@ class RegionStatistics:
         """
         if self.core_counts[label] < _MIN_CORE_VOXELS:
             return math.nan
+        if label == "ventricles":
+            return self._fluid_signal()
         return math.sqrt(max(self.core_power[label] - self.noise_power, 0.0))
+
+    def _fluid_signal(self) -> float:
+        """Return the signal A in ventricles, of which the median square m is that of a Rician.
+
+        Its square over sigma^2 is a noncentral chi square of 2 degrees of freedom, noncentrality A^2 / sigma^2. The
+        median, as fluid next to tissue is so dark in FLAIR that a few mixed voxels would be most of a mean square.
+        """
+        variance = self.noise_power / 2
+        if variance <= 0:
+            return math.sqrt(self.fluid_power)
+        median = self.fluid_power / variance
+        if median <= 2 * math.log(2):  # what noise alone has
+            return 0.0
+        if median > 1000:  # there the median is 1 above the noncentrality, to 0.1 %
+            return math.sqrt((median - 1) * variance)
+        found = optimize.brentq(lambda square: float(stats.ncx2.median(2, square)) - median, 1e-9, median + 1)
+        return math.sqrt(float(found) * variance)
 
 
 @njit(cache=True, nogil=True)
@@ -52,6 +77,7 @@ def _accumulate(pixels, tissue, lesion, pure, air_margin):  # type: ignore[no-un
     counts = np.zeros(_LESION + 1, np.int64)
     core = np.zeros(_LESION + 1, np.int64)
     power = np.zeros(_LESION + 1, np.float64)
+    fluid = np.empty(np.sum(tissue == _VENTRICLES), pixels.dtype)
     nx, ny, nz = tissue.shape
     for i in range(nx):
         for j in range(ny):
@@ -76,10 +102,12 @@ def _accumulate(pixels, tissue, lesion, pure, air_margin):  # type: ignore[no-un
                     and lesion[i - 1, j, k] + lesion[i + 1, j, k] + lesion[i, j - 1, k] == 0
                     and lesion[i, j + 1, k] + lesion[i, j, k - 1] + lesion[i, j, k + 1] == 0
                 ):
-                    core[label] += 1
                     value = float(pixels[i, j, k])
+                    if label == _VENTRICLES:
+                        fluid[core[label]] = pixels[i, j, k]
+                    core[label] += 1
                     power[label] += value * value
-    return counts, core, power
+    return counts, core, power, fluid[: core[_VENTRICLES]]
 
 
 def measure_regions(
@@ -94,7 +122,7 @@ def measure_regions(
     Cores are only where voxels are ``pure``, if it is given.
     """
     whole = np.zeros((0, 0, 0), np.bool_) if pure is None else pure
-    counts, core, power = _accumulate(pixels, tissue, lesion, whole, _AIR_MARGIN_VOXELS)
+    counts, core, power, fluid = _accumulate(pixels, tissue, lesion, whole, _AIR_MARGIN_VOXELS)
     mean = power / np.maximum(core, 1)
     return RegionStatistics(
         {**{name: int(counts[value]) for name, value in LABELS.items()}, "lesion": int(counts[_LESION])},
@@ -102,4 +130,5 @@ def measure_regions(
         {name: float(mean[value]) for name, value in LABELS.items()},
         float(mean[LABELS["background"]]),
         math.prod(spacing_mm) / 1000,
+        float(np.median(fluid.astype(np.float64) ** 2)) if len(fluid) else math.nan,
     )

@@ -92,6 +92,20 @@ def test_dark_tissue_has_no_signal_rather_than_none() -> None:
     assert measure_regions(pixels, tissue, lesion, (1.0,) * 3).signal("ventricles") == 0.0
 
 
+@pytest.mark.parametrize("fluid", [0.0, 0.02, 0.06, 0.3])
+def test_a_few_mixed_voxels_do_not_change_the_signal_of_fluid(fluid: float) -> None:
+    """At the level of noise, too, and where a mean square would say several times as much."""
+    tissue, lesion = boxes()
+    tissue[12:36, 12:40, 12:32] = LABELS["ventricles"]  # many voxels: the median is known to 3 %
+    lesion[:] = 0
+    sigma, rng = 0.02, stream(1, 0, 0, "mixed")
+    means = np.where(tissue == LABELS["ventricles"], fluid, 0.0)
+    means[20, 14:38, 14:30] = 0.6  # one plane of 24, mixed with tissue
+    noisy = np.abs(means + sigma * (rng.standard_normal(SHAPE) + 1j * rng.standard_normal(SHAPE)))
+    seen = measure_regions(np.rint(noisy * 20_000).astype(np.uint16), tissue, lesion, (1.0, 1.0, 1.0))
+    assert seen.signal("ventricles") / 20_000 == pytest.approx(fluid, rel=0.02, abs=0.009)
+
+
 def make_image(tissue: NDArray[np.uint8], lesion: NDArray[np.uint8], requested: dict[str, float], snr: float) -> Image:
     pixels = paint(tissue, SIGNALS["wm"] / snr)
     scan = Scan("s", "c", "p", 0, "T1w", "mri", "1", "", "", 1.5, {"requested": requested, "snr": snr})
