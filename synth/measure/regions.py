@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 from synth.physics.grid import HEAD_LABELS, LABELS
 
@@ -68,8 +68,7 @@ class RegionStatistics:
             return 0.0
         if median > 1000:  # there the median is 1 above the noncentrality, to 0.1 %
             return math.sqrt((median - 1) * variance)
-        found = optimize.brentq(lambda square: float(stats.ncx2.median(2, square)) - median, 1e-9, median + 1)
-        return math.sqrt(float(found) * variance)
+        return math.sqrt(float(special.chndtrinc(median, 2, 0.5)) * variance)
 
 
 @njit(cache=True, nogil=True)
