@@ -120,7 +120,7 @@ def test_ctrl_c_ends_at_once_and_the_next_run_continues(number, small_build, exp
     build = Build(small_build.recipe, tmp_path / "home", *(SHARDS_OF_2 if number == signal.SIGINT else ONE_WORKER))
     assert build.wait_until(lambda: bool(finished_files(build.home)))
     build.process.send_signal(number)
-    assert build.process.wait(10) == 130
+    assert build.process.wait(60) == 130
     assert "finished shards are kept" in build.stderr()
     assert "Traceback" not in build.stderr()
     assert build.wait_for_orphans() == []
@@ -140,7 +140,7 @@ def test_ctrl_c_while_starting_is_an_interruption_too(small_build, tmp_path):
     build = Build(small_build.recipe, tmp_path / "home")
     assert build.wait_until((build.home / "catalog.sqlite").exists)
     build.process.send_signal(signal.SIGINT)
-    assert build.process.wait(10) == 130
+    assert build.process.wait(60) == 130
     assert "Traceback" not in build.stderr()
 
 
