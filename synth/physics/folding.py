@@ -62,12 +62,16 @@ def find_surface(maps: Floats, origin_mm: NDArray[np.float64]) -> Surface:
         place[..., axis] = np.rint(read / PLACE_STEP)
         for slope in (np.gradient(read, axis=a) for a in range(3)):
             stretch += slope * slope
-    stretch = np.sqrt(stretch)
+    del nearest, outer, hull, read, slope  # each as large as the template
+    across = _find_normals(depth)
+    below = np.rint(np.minimum(depth, 255 * DEPTH_STEP) / DEPTH_STEP).astype(np.uint8)
+    del depth
+    stretch = np.sqrt(stretch, out=stretch)
     seam = np.clip((stretch - _SEAM_FROM) / _SEAM_WIDTH, 0, 1) * np.float32(_SEAM_MM)
+    sooner = np.rint(seam / DEPTH_STEP).astype(np.uint8)
+    del seam
     width = np.clip(math.sqrt(2) / np.maximum(stretch, 0.1), *_WIDTHS)
-    values = (np.minimum(depth, 255 * DEPTH_STEP) / DEPTH_STEP, seam / DEPTH_STEP, width / WIDTH_STEP)
-    below, sooner, wider = (np.rint(value).astype(np.uint8) for value in values)
-    return Surface(place, below, sooner, wider, _find_normals(depth))
+    return Surface(place, below, sooner, np.rint(width / WIDTH_STEP).astype(np.uint8), across)
 
 
 def _find_normals(depth: Floats) -> Floats:

@@ -128,20 +128,23 @@ def load_prior() -> Prior:
     """Return what everybody shares."""
     maps, origin = load_fractions()
     shape = maps.shape[1:]
+    surface = find_surface(maps, origin)  # takes most memory, so it comes before anything is held
     grey = np.log(np.maximum(maps[GM], _LEAST))
     logs = np.empty((*shape, 3), np.float32)
     for place, tissue in enumerate((WM, CSF, VENTRICLE)):
         least = _LEAST if tissue != VENTRICLE else _LEAST_VENTRICLE
         logs[..., place] = np.log(np.maximum(maps[tissue], least)) - grey
     _sharpen_ventricles(logs, maps)
-    odds = np.rint(logs / ODDS_STEP).astype(np.int16)
+    logs /= ODDS_STEP
+    odds = np.rint(logs, out=logs).astype(np.int16)
+    del logs, grey
     inside = np.rint(np.minimum(maps.sum(axis=0), 1) / INSIDE_STEP).astype(np.int16)
     folds, folia = (
         np.rint(weight / _WEIGHT_STEP).astype(np.uint8)
         for weight in (_weigh_folds(shape, origin, maps[VENTRICLE]), _weigh_folia(shape, origin))
     )
     near = ndimage.binary_dilation(inside > 0, np.ones((3, 3, 3)))  # a voxel's samples lie up to a voxel off
-    return Prior(odds, folds, folia, inside, find_surface(maps, origin), find_occupied(near[..., None]), origin)
+    return Prior(odds, folds, folia, inside, surface, find_occupied(near[..., None]), origin)
 
 
 @njit(inline="always")

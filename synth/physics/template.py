@@ -86,8 +86,8 @@ def find_nearest(inside: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArra
     square = np.zeros(inside.shape, np.float32)
     for axis, count in enumerate(inside.shape):
         here = np.arange(count, dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        square += (nearest[axis] - here).astype(np.float32) ** 2
-    return np.sqrt(square), nearest
+        square += np.subtract(nearest[axis], here, dtype=np.float32) ** 2
+    return np.sqrt(square, out=square), nearest
 
 
 def find_cerebellum(shape: tuple[int, ...], origin_mm: NDArray[np.float64]) -> NDArray[np.float32]:
