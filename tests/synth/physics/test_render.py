@@ -1,47 +1,23 @@
-"""The fused kernel against independent references: Philox vectors, Rician statistics, scipy interpolation, spheres."""
+"""The fused kernel against independent references: scipy interpolation, float64 partial volumes, spheres."""
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage
 
-from synth.physics import render
 from synth.physics.grid import FIELD_OF_VIEW_MM, LABELS, NODE_SPACING_MM, Grid, node_positions_mm
 from synth.physics.individual import INSIDE_STEP, ODDS_STEP, Person, sample_person
-from synth.physics.lesions import LESION_COLUMNS, Lesions, bin_lesions, no_lesions
-from synth.physics.render import Rendering, render_volumes
-from synth.seeds import key_words, stream, stream_key
+from synth.physics.lesions import LESION_COLUMNS, bin_lesions, no_lesions
+from synth.physics.render import render_volumes
+from synth.seeds import stream, stream_key
+from tests.synth.physics.painting import GRID_1MM, GRID_2MM, full_template, keys_of, paint, voxel_nodes
 
-GRID_1MM, GRID_2MM = Grid(1.0), Grid(2.0)
 FAR_AWAY = -1000.0
-
-# ---------------------------------------------------------------------------------------------------------- references
-
-
-def philox_reference(counter: list[int], key: list[int]) -> list[int]:
-    """Philox4x32-10 in plain integers, written from the paper (Salmon et al., SC 2011, section 3.3)."""
-    low = 0xFFFFFFFF
-    x, k = list(counter), list(key)
-    for _ in range(10):
-        p0, p1 = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
-        x = [(p1 >> 32) ^ x[1] ^ k[0], p1 & low, (p0 >> 32) ^ x[3] ^ k[1], p0 & low]
-        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
-    return x
-
-
-KNOWN_ANSWERS = [  # Random123, kat_vectors, philox4x32 10
-    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
-]
 
 
 def bspline_reference(nodes: NDArray[np.float64], grid: Grid, step: int = 1) -> NDArray[np.float64]:
@@ -53,115 +29,6 @@ def bspline_reference(nodes: NDArray[np.float64], grid: Grid, step: int = 1) -> 
         for c in range(nodes.shape[-1])
     ]
     return np.stack(channels, axis=-1)
-
-
-@functools.cache
-def full_template(values: tuple[int, int, int, int]) -> Person:
-    """Return a person who is one tissue everywhere (GM, WM, CSF, ventricle; 0 or 255), beyond the field of view."""
-    grey, *others = (50.0 if value else 0.0 for value in values)
-    odds = np.empty((172, 212, 180, 5), np.int16)
-    odds[:] = [*(round((other - grey) / ODDS_STEP) for other in others), round(1 / INSIDE_STEP), 0]
-    return Person(odds, np.ones((43, 53, 45), bool), np.zeros(3))
-
-
-def voxel_nodes(grid: Grid, bias: int = 0) -> NDArray[np.float64]:
-    """Return nodes that map every voxel centre to its own position in mm from the first one, plus unit biases."""
-    nodes = node_positions_mm(grid) - grid.affine[:3, 3]
-    return np.concatenate([nodes, np.ones((*nodes.shape[:3], bias))], axis=-1)
-
-
-def keys_of(*names: str) -> NDArray[np.uint32]:
-    return np.asarray([key_words(stream_key(1, 2, 3, name)) for name in names], np.uint32)
-
-
-def paint(
-    grid: Grid,
-    template: Person,
-    nodes: NDArray[np.float64],
-    signals: list[tuple[float, float, float, float]],
-    sigma: list[float],
-    scale: list[float],
-    keys: NDArray[np.uint32],
-    lesions: Lesions | None = None,
-    **more: int,
-) -> Rendering:
-    return render_volumes(
-        grid,
-        template,
-        nodes,
-        (0.3, -0.2),
-        lesions or no_lesions(),
-        signals=np.asarray(signals, np.float32),
-        sigma=np.asarray(sigma, np.float32),
-        scale=np.asarray(scale, np.float32),
-        keys=keys,
-        **more,
-    )
-
-
-# --------------------------------------------------------------------------------------------------------------- noise
-
-
-@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
-def test_the_reference_has_the_published_known_answers(counter: str, key: str, answer: str) -> None:
-    words = [[int(word, 16) for word in text.split()] for text in (counter, key, answer)]
-    assert philox_reference(words[0], words[1]) == words[2]
-
-
-def test_philox_has_the_known_answer_of_counter_and_key_zero() -> None:
-    assert [f"{word:08x}" for word in render.philox_words(0, 0, 0)] == KNOWN_ANSWERS[0][2].split()
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
-def test_philox_is_the_reference_for_any_counter_and_key(counter: int, k0: int, k1: int) -> None:
-    expected = philox_reference([counter & 0xFFFFFFFF, counter >> 32, 0, 0], [k0, k1])
-    assert list(render.philox_words(counter, k0, k1)) == expected
-
-
-def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-
-
-def test_noise_in_air_is_rayleigh_and_independent() -> None:
-    nodes = np.full_like(voxel_nodes(GRID_2MM, bias=2), FAR_AWAY)
-    seen = paint(
-        GRID_2MM, full_template((0, 255, 0, 0)), nodes, [(1, 1, 1, 1)] * 2, [1, 2], [4000, 2000], keys_of("a", "b")
-    )
-    assert not seen.tissue.any()
-    first, second = (image / 4000 for image in seen.images.astype(np.float64))
-    for noise in (first, second):
-        assert noise.mean() == pytest.approx(math.sqrt(math.pi / 2), abs=4e-3)
-        assert noise.var() == pytest.approx(2 - math.pi / 2, abs=6e-3)
-        assert stats.kstest(noise.ravel()[::7], stats.rayleigh.cdf).pvalue > 1e-3
-    bound = 5 / math.sqrt(first.size)
-    assert abs(correlation(first, second)) < bound
-    for axis in range(3):  # the two voxels of a Philox block are neighbours along z
-        ahead, behind = np.delete(first, 0, axis), np.delete(first, -1, axis)
-        assert abs(correlation(ahead, behind)) < bound
-    assert abs(correlation(first[:, :, ::2], first[:, :, 1::2])) < bound
-    assert abs(correlation(first[:, :, :-2], first[:, :, 2:])) < bound
-    assert len(np.unique(first[::3].astype(np.float32))) > 5000
-
-
-def test_noise_on_signal_is_rician() -> None:
-    signal, sigma = 0.6, 0.25
-    seen = paint(
-        GRID_2MM,
-        full_template((0, 255, 0, 0)),
-        voxel_nodes(GRID_2MM, 1),
-        [(0, signal, 0, 0)],
-        [sigma],
-        [20_000],
-        keys_of("r"),
-    )
-    assert (seen.tissue == LABELS["white_matter"]).all()
-    value = seen.images[0] / 20_000
-    assert (value**2).mean() == pytest.approx(signal**2 + 2 * sigma**2, abs=2e-3)
-    rice = stats.rice(signal / sigma, scale=sigma)
-    assert value.mean() == pytest.approx(rice.mean(), abs=1.5e-3)
-    assert value.var() == pytest.approx(rice.var(), abs=1e-3)
-    assert stats.kstest(value.ravel()[::7], rice.cdf).pvalue > 1e-3
 
 
 # ------------------------------------------------------------------------------------------------- what does not matter
@@ -332,9 +199,10 @@ def test_partial_volumes_are_those_of_a_float64_reference(grid: Grid, head: tupl
     assert np.median(difference) < 1
     ranked = np.sort(shares, axis=0)
     clear = (ranked[-1] - ranked[-2] > 0.01) & (np.abs(inside - 0.5) > 0.01)
+    clear &= np.abs(middle - np.rint(middle)).min(axis=0) > 1e-3  # slopes jump where cells meet
     names = np.array([LABELS[n] for n in ("grey_matter", "white_matter", "csf", "ventricles")], np.uint8)
     named = np.where(inside > 0.5, names[shares.argmax(axis=0)], np.uint8(0))
-    assert (seen.tissue[index][clear] != named[clear]).mean() < 1e-3  # float32 positions on the walls of ventricles
+    np.testing.assert_array_equal(seen.tissue[index][clear], named[clear])
 
 
 # -------------------------------------------------------------------------------------------------------------- lesions
